@@ -1,0 +1,88 @@
+/**
+ * The one table of key prefixes: given a raw key, it says which module wrote it. Keys of the `log` database begin
+ * with the log's 8-byte id, then a one-byte tag from here, so that one log is one range.
+ */
+import { concatBytes, u64be, utf8 } from "../base/bytes.ts";
+import type { LogId } from "../base/ids.ts";
+
+const key = (log: LogId, tag: string, ...rest: Uint8Array[]): Uint8Array => concatBytes(log, utf8(tag), ...rest);
+
+/** `log` database (merge.md section 6). Numbers are 8 bytes big-endian: they sort as numbers do. */
+export const logKeys = {
+  /** Up to 256 leaf hashes of tile n: also the level-0 tile. */
+  order: (log: LogId, tile: number) => key(log, "o", u64be(tile)),
+  /** Hashes of tile (level ≥ 1, n); only complete subtrees below. */
+  tile: (log: LogId, level: number, n: number) => key(log, "t", Uint8Array.of(level), u64be(n)),
+  /** A full bundle of 256 entries. */
+  bundle: (log: LogId, n: number) => key(log, "b", u64be(n)),
+  /** Single entries behind the last full bundle: at most 255. */
+  tail: (log: LogId, index: number) => key(log, "a", u64be(index)),
+  /** Size, root and right-edge hashes: all that appending needs. */
+  edge: (log: LogId) => key(log, "e"),
+  /** Sizes of a copy: order, stored; and the proven size and root. */
+  copy: (log: LogId) => key(log, "y"),
+  /** Epoch and primary this node promised to follow, and the pairs it was told. */
+  fence: (log: LogId) => key(log, "f"),
+  /** The highest head this node cosigned or published, with its note. */
+  published: (log: LogId) => key(log, "p"),
+  cosigned: (log: LogId) => key(log, "g"),
+  /** Each head this node published, by size: note bytes. */
+  head: (log: LogId, size: number) => key(log, "h", u64be(size)),
+  /** The signer's candidate. */
+  stage: (log: LogId) => key(log, "s"),
+  /** The queue handler's cursor of one storage node. */
+  cursor: (log: LogId, storage: string) => key(log, "c", utf8(storage)),
+  /** Storage sequence numbers that the order of this size covers. */
+  covered: (log: LogId, size: number) => key(log, "v", u64be(size)),
+  /** Storage role: entries by arrival, packed by accepted batch under their first sequence number. */
+  pending: (log: LogId, seq: number) => key(log, "q", u64be(seq)),
+  /** Storage role: a receipt batch, by its first sequence number. */
+  receipt: (log: LogId, batch: number) => key(log, "r", u64be(batch)),
+  /** Storage role: counters (next sequence number, settled up to). */
+  storage: (log: LogId) => key(log, "n"),
+  /** Hash index: space `i` maps leaf hashes to log indexes, `j` to storage sequence numbers. */
+  index: (log: LogId, space: "i" | "j", rest: Uint8Array) => key(log, space, rest),
+} as const;
+
+/** `local` database: what is this node's own. */
+export const localKeys = {
+  /** The register's record before Paxos exists. */
+  register: (log: LogId) => concatBytes(utf8("merge/register/"), log),
+  birth: () => utf8("node/birth"),
+} as const;
+
+/** Tag → owner and meaning, for `store dump` and errors. */
+const logTags: Readonly<Record<string, readonly [owner: string, what: string]>> = {
+  o: ["log", "order"],
+  t: ["log", "tile"],
+  b: ["log", "bundle"],
+  a: ["log", "tail entry"],
+  e: ["log", "edge"],
+  y: ["merge", "copy sizes"],
+  f: ["merge", "fence"],
+  p: ["merge", "published head"],
+  g: ["merge", "cosigned head"],
+  h: ["merge", "head"],
+  s: ["merge", "stage"],
+  c: ["merge", "queue cursor"],
+  v: ["merge", "covered sequence numbers"],
+  q: ["merge", "pending entries"],
+  r: ["merge", "receipts"],
+  n: ["merge", "storage counters"],
+  i: ["log", "hash index"],
+  j: ["merge", "storage hash index"],
+};
+
+/** Which module wrote this key, and what it is. */
+export function keyOwner(db: string, raw: Uint8Array): { owner: string; what: string } {
+  if (db === "log" && raw.length > 8) {
+    const tag = logTags[String.fromCharCode(raw[8] as number)];
+    if (tag !== undefined) return { owner: tag[0], what: tag[1] };
+  }
+  if (db === "local") {
+    const text = String.fromCharCode(...raw.subarray(0, 16));
+    if (text.startsWith("merge/register/")) return { owner: "merge", what: "register" };
+    if (text.startsWith("node/")) return { owner: "node", what: text.slice(5) };
+  }
+  return { owner: "unknown", what: "unknown" };
+}

@@ -1,0 +1,210 @@
+/**
+ * Field codecs for wire messages: big-endian, length-prefixed, one encoding of each value. A decoder checks every
+ * length against its cap and against what remains before it allocates, and refuses what it does not know.
+ */
+import { fromUtf8, readU64be, utf8, viewOf } from "../base/bytes.ts";
+import { EngineError } from "../base/errors.ts";
+
+/** Grows by doubling; `bytes` are copied in once. */
+export class Writer {
+  private parts: Uint8Array = new Uint8Array(256);
+  private used = 0;
+  private room(length: number): number {
+    const at = this.used;
+    this.used += length;
+    if (this.used > this.parts.length) {
+      const grown = new Uint8Array(Math.max(this.used, this.parts.length * 2));
+      grown.set(this.parts.subarray(0, at));
+      this.parts = grown;
+    }
+    return at;
+  }
+  u8(value: number): void {
+    this.parts[this.room(1)] = value;
+  }
+  u32(value: number): void {
+    const at = this.room(4);
+    viewOf(this.parts).setUint32(at, value);
+  }
+  u53(value: number): void {
+    const at = this.room(8);
+    viewOf(this.parts).setBigUint64(at, BigInt(value));
+  }
+  raw(bytes: Uint8Array): void {
+    const at = this.room(bytes.length);
+    this.parts.set(bytes, at);
+  }
+  /** A view of what was written. */
+  done(): Uint8Array {
+    return this.parts.subarray(0, this.used);
+  }
+}
+
+export class Reader {
+  private readonly bytes: Uint8Array;
+  private at = 0;
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+  }
+  /** A view of the next `length` bytes. */
+  take(length: number, what: string): Uint8Array {
+    const left = this.bytes.length - this.at;
+    if (length > left) throw new EngineError("FRAME_CORRUPT", `${what}: ${length} bytes announced, ${left} left`);
+    this.at += length;
+    return this.bytes.subarray(this.at - length, this.at);
+  }
+  u8(what: string): number {
+    return this.take(1, what)[0] as number;
+  }
+  u32(what: string): number {
+    return viewOf(this.take(4, what)).getUint32(0);
+  }
+  u53(what: string): number {
+    const value = readU64be(this.take(8, what));
+    if (value === null) throw new EngineError("FRAME_CORRUPT", `${what}: a number above 2^53 - 1`);
+    return value;
+  }
+  end(what: string): void {
+    if (this.at !== this.bytes.length) throw new EngineError("FRAME_CORRUPT", `${what}: ${this.bytes.length - this.at} bytes too many`);
+  }
+}
+
+export type Field<T> = { write(to: Writer, value: T): void; read(from: Reader, what: string): T };
+/** Any field at all: what a table of fields may hold. */
+export type AnyField = { write(to: Writer, value: never): void; read(from: Reader, what: string): unknown };
+export type Infer<Fields extends Record<string, AnyField>> = { readonly [Name in keyof Fields]: ReturnType<Fields[Name]["read"]> };
+
+export const u8: Field<number> = { write: (to, value) => to.u8(value), read: (from, what) => from.u8(what) };
+export const u32: Field<number> = { write: (to, value) => to.u32(value), read: (from, what) => from.u32(what) };
+export const u53: Field<number> = { write: (to, value) => to.u53(value), read: (from, what) => from.u53(what) };
+
+export const flag: Field<boolean> = {
+  write: (to, value) => to.u8(value ? 1 : 0),
+  read: (from, what) => {
+    const value = from.u8(what);
+    if (value > 1) throw new EngineError("FRAME_CORRUPT", `${what}: flag is ${value}, want 0 or 1`);
+    return value === 1;
+  },
+};
+
+/** Exactly `length` bytes; read as a copy. */
+export const fixed = (length: number): Field<Uint8Array> => ({
+  write: (to, value) => {
+    if (value.length !== length) throw new EngineError("FRAME_CORRUPT", `a field of ${length} bytes was given ${value.length}`);
+    to.raw(value);
+  },
+  read: (from, what) => from.take(length, what).slice(),
+});
+
+/** Up to `bytesMax` bytes; read as a view of the frame. */
+export const bytes = (bytesMax: number): Field<Uint8Array> => ({
+  write: (to, value) => {
+    if (value.length > bytesMax) throw new EngineError("FRAME_CORRUPT", `a field of at most ${bytesMax} bytes was given ${value.length}`);
+    to.u32(value.length);
+    to.raw(value);
+  },
+  read: (from, what) => {
+    const length = from.u32(what);
+    if (length > bytesMax) throw new EngineError("FRAME_CORRUPT", `${what}: ${length} bytes, at most ${bytesMax}`);
+    return from.take(length, what);
+  },
+});
+
+export const text = (bytesMax: number): Field<string> => {
+  const field = bytes(bytesMax);
+  return {
+    write: (to, value) => field.write(to, utf8(value)),
+    read: (from, what) => {
+      const raw = field.read(from, what);
+      try {
+        return fromUtf8(raw);
+      } catch (cause) {
+        throw new EngineError("FRAME_CORRUPT", `${what}: not UTF-8`, { cause });
+      }
+    },
+  };
+};
+
+/** Hashes one after the other, as one array of 32·n bytes; read as a view of the frame. */
+export const hashes = (countMax: number): Field<Uint8Array> => {
+  const field = bytes(countMax * 32);
+  return {
+    write: field.write,
+    read: (from, what) => {
+      const raw = field.read(from, what);
+      if (raw.length % 32 !== 0) throw new EngineError("FRAME_CORRUPT", `${what}: ${raw.length} bytes are no list of hashes`);
+      return raw;
+    },
+  };
+};
+
+export const list = <T>(item: Field<T>, countMax: number): Field<readonly T[]> => ({
+  write: (to, value) => {
+    if (value.length > countMax) throw new EngineError("FRAME_CORRUPT", `a list of at most ${countMax} was given ${value.length}`);
+    to.u32(value.length);
+    for (const each of value) item.write(to, each);
+  },
+  read: (from, what) => {
+    const count = from.u32(what);
+    if (count > countMax) throw new EngineError("FRAME_CORRUPT", `${what}: ${count} items, at most ${countMax}`);
+    const items: T[] = [];
+    for (let i = 0; i < count; i++) items.push(item.read(from, what));
+    return items;
+  },
+});
+
+export const nullable = <T>(item: Field<T>): Field<T | null> => ({
+  write: (to, value) => {
+    flag.write(to, value !== null);
+    if (value !== null) item.write(to, value);
+  },
+  read: (from, what) => (flag.read(from, what) ? item.read(from, what) : null),
+});
+
+export const struct = <Fields extends Record<string, AnyField>>(fields: Fields): Field<Infer<Fields>> => ({
+  write: (to, value) => {
+    for (const name in fields) (fields[name] as Field<unknown> | undefined)?.write(to, (value as Record<string, unknown>)[name]);
+  },
+  read: (from, what) => {
+    const value: Record<string, unknown> = {};
+    for (const name in fields) value[name] = (fields[name] as Field<unknown> | undefined)?.read(from, `${what}.${name}`);
+    return value as Infer<Fields>;
+  },
+});
+
+/** A closed set of messages, each with a number of its own on the wire. */
+export function messages<Table extends Record<string, readonly [tag: number, fields: Record<string, AnyField>]>>(table: Table) {
+  type Message = { [Kind in keyof Table & string]: { readonly kind: Kind } & Infer<Table[Kind][1]> }[keyof Table & string];
+  const byTag = new Map<number, { kind: string; codec: Field<unknown> }>();
+  const byKind = new Map<string, { tag: number; codec: Field<unknown> }>();
+  for (const kind in table) {
+    const [tag, fields] = table[kind] as Table[typeof kind];
+    const codec = struct(fields) as Field<unknown>;
+    if (byTag.has(tag)) throw new Error(`two messages have the tag ${tag}`);
+    byTag.set(tag, { kind, codec });
+    byKind.set(kind, { tag, codec });
+  }
+  return {
+    encode(message: Message): Uint8Array {
+      const { tag, codec } = byKind.get(message.kind) as { tag: number; codec: Field<unknown> };
+      const to = new Writer();
+      to.u8(tag);
+      codec.write(to, message);
+      return to.done();
+    },
+    /** Throws FRAME_CORRUPT; large byte fields are views of `raw`. */
+    decode(raw: Uint8Array): Message {
+      const from = new Reader(raw);
+      const tag = from.u8("message");
+      const found = byTag.get(tag);
+      if (found === undefined) throw new EngineError("FRAME_CORRUPT", `message tag ${tag} is unknown`);
+      const fields = found.codec.read(from, found.kind) as object;
+      from.end(found.kind);
+      return { kind: found.kind, ...fields } as Message;
+    },
+    kinds: [...byKind.keys()] as (keyof Table & string)[],
+  };
+}
+
+/** The message union of a table made by `messages`. */
+export type MessageOf<T extends { decode(raw: Uint8Array): unknown }> = ReturnType<T["decode"]>;
