@@ -14,6 +14,8 @@ export type MergeConfig = {
   readonly folder: string;
   readonly self: NodeId;
   readonly epoch: number;
+  /** Names this run of the node's daemon; null where no daemon runs. The signer's gate stays open for one run. */
+  readonly boot: string | null;
   readonly primary: NodeId;
   /** Sorted by name, as are the next two. */
   readonly secondaries: readonly NodeId[];
@@ -61,3 +63,6 @@ export type StepResult = {
 export type AddRequest = { readonly kind: "add" /** C2SP bundle of the entries as submitted. */; readonly bundle: Uint8Array };
 /** One receipt batch signs up to 256 entries; `lines` is the receipts, one a line with LF, in the order submitted. */
 export type AddAnswer = { readonly kind: "added"; readonly lines: Uint8Array; readonly hashes: Uint8Array };
+
+/** The node says how its disk is: below 5 % or 1 GiB free the storage role accepts nothing more. */
+export type SpaceRequest = { readonly kind: "space"; readonly low: boolean };

@@ -30,6 +30,8 @@ export const logKeys = {
   head: (log: LogId, size: number) => key(log, "h", u64be(size)),
   /** The signer's candidate. */
   stage: (log: LogId) => key(log, "s"),
+  /** The signer's open gate: for which run of the daemon, and the floor it met. */
+  gate: (log: LogId) => key(log, "k"),
   /** The queue handler's cursor of one storage node. */
   cursor: (log: LogId, storage: string) => key(log, "c", utf8(storage)),
   /** Storage sequence numbers that the order of this size covers. */
@@ -64,6 +66,7 @@ const logTags: Readonly<Record<string, readonly [owner: string, what: string]>> 
   g: ["merge", "cosigned head"],
   h: ["merge", "head"],
   s: ["merge", "stage"],
+  k: ["merge", "gate"],
   c: ["merge", "queue cursor"],
   v: ["merge", "covered sequence numbers"],
   q: ["merge", "pending entries"],
