@@ -1,0 +1,127 @@
+/**
+ * Binds the cores to their state: what runs in a node's daemon, what a step process runs, and the register beside it.
+ * Both drivers build nodes here, so the simulator runs what ships. Knows no clock, socket or file.
+ */
+import type { Core, Effect, Event, Snapshot } from "../base/effects.ts";
+import type { NodeId } from "../base/ids.ts";
+import { initialBackup, stepBackup } from "../merge/backup.ts";
+import type { AddAnswer, AddRequest, MergeConfig, SpaceRequest, StepResult } from "../merge/config.ts";
+import { initialReceiver } from "../merge/copy-state.ts";
+import { stepDist } from "../merge/dist.ts";
+import { initialDist } from "../merge/dist-state.ts";
+import { initialFetch, stepFetch } from "../merge/fetch.ts";
+import { findEntries } from "../merge/find.ts";
+import { initialQueue, stepQueue } from "../merge/queue.ts";
+import { isReceiverRequest, stepReceiver } from "../merge/receiver.ts";
+import { initialRegister, stepRegister } from "../merge/register.ts";
+import { initialStorage, isStorageRequest, stepStorage } from "../merge/storage.ts";
+import { type Answer, type Request, refused } from "../wire/messages.ts";
+
+/** What a daemon is asked: by peers, and by its own node's HTTP side. */
+export type DaemonRequest = Request | AddRequest | SpaceRequest;
+export type DaemonAnswer = Answer | AddAnswer;
+export type DaemonCore = Core<DaemonRequest, Answer, Request, DaemonAnswer>;
+export type StepCore = Core<never, Answer, Request, StepResult>;
+export type RegisterCore = Core<Request, Answer, Request, Answer>;
+
+/** A step of the merge: one process, run once. */
+export type StepName =
+  | { readonly step: "fetch"; readonly storage: NodeId }
+  | { readonly step: "queue" }
+  | { readonly step: "backup"; readonly secondary: NodeId }
+  | { readonly step: "dist" }
+  | { readonly step: "init" };
+
+type Part = {
+  readonly handles: (body: DaemonRequest) => boolean;
+  readonly step: (event: Event<DaemonRequest, Answer>, snap: Snapshot) => readonly Effect<Request, DaemonAnswer>[];
+};
+
+/** A node's daemon: the storage role, its copy of the log, and `log.find`. */
+export function assembleDaemon(config: MergeConfig): DaemonCore {
+  const storage = initialStorage(config);
+  const receiver = initialReceiver(config);
+  const parts: Part[] = [
+    { handles: isStorageRequest, step: (event, snap) => stepStorage(storage, event as Event<Request | AddRequest | SpaceRequest, Answer>, snap) },
+    { handles: isReceiverRequest, step: (event, snap) => stepReceiver(receiver, event as Event<Request, Answer>, snap) },
+    { handles: () => true, step: (event, snap) => stepFind(config, event, snap) },
+  ];
+  return { name: "daemon", step: (event, snap) => stepParts(parts, event, snap) };
+}
+
+/**
+ * One process, several cores: a request goes to the part that handles it; tickets, request ids and timers carry the
+ * part's number, so that what comes back finds its way.
+ */
+function stepParts(parts: readonly Part[], event: Event<DaemonRequest, Answer>, snap: Snapshot): readonly Effect<Request, DaemonAnswer>[] {
+  const count = parts.length;
+  const run = (index: number, own: Event<DaemonRequest, Answer>): readonly Effect<Request, DaemonAnswer>[] =>
+    (parts[index] as Part).step(own, snap).map((effect) => numbered(effect, index, count));
+  switch (event.kind) {
+    case "request":
+      return run(
+        parts.findIndex((part) => part.handles(event.body)),
+        event,
+      );
+    case "stored":
+    case "full":
+      return run(event.ticket % count, { ...event, ticket: Math.floor(event.ticket / count) });
+    case "message":
+      return run(event.requestId % count, { ...event, requestId: Math.floor(event.requestId / count) });
+    case "timer":
+      return run(Number(event.timer.slice(0, 1)), { ...event, timer: event.timer.slice(2) });
+    case "start":
+    case "lost":
+      return parts.flatMap((_, index) => run(index, event));
+  }
+}
+
+function numbered(effect: Effect<Request, DaemonAnswer>, index: number, count: number): Effect<Request, DaemonAnswer> {
+  switch (effect.kind) {
+    case "write":
+      return { ...effect, ticket: effect.ticket * count + index };
+    case "send":
+      return { ...effect, requestId: effect.requestId * count + index };
+    case "arm":
+    case "disarm":
+      return { ...effect, timer: `${index}.${effect.timer}` };
+    default:
+      return effect;
+  }
+}
+
+function stepFind(config: MergeConfig, event: Event<DaemonRequest, Answer>, snap: Snapshot): readonly Effect<Request, DaemonAnswer>[] {
+  if (event.kind !== "request") return [];
+  const { body, id } = event;
+  if (body.kind === "log.find") return [{ kind: "answer", id, body: findEntries(snap, config, body.hashes) }];
+  if (body.kind === "storage.ready") return [{ kind: "answer", id, body: { kind: "storage.noted" } }];
+  return [{ kind: "answer", id, body: refused("NOT_ALLOWED", `${config.self} does not answer ${body.kind} here`) }];
+}
+
+export function assembleStep(config: MergeConfig, name: StepName): StepCore {
+  switch (name.step) {
+    case "fetch": {
+      const state = initialFetch(config, name.storage);
+      return { name: `fetch.${name.storage}`, step: (event, snap) => stepFetch(state, event, snap) };
+    }
+    case "queue": {
+      const state = initialQueue(config);
+      return { name: "queue", step: (event, snap) => stepQueue(state, event, snap) };
+    }
+    case "backup": {
+      const state = initialBackup(config, name.secondary);
+      return { name: `backup.${name.secondary}`, step: (event, snap) => stepBackup(state, event, snap) };
+    }
+    case "dist":
+    case "init": {
+      const state = initialDist(config, name.step === "init");
+      return { name: name.step, step: (event, snap) => stepDist(state, event, snap) };
+    }
+  }
+}
+
+/** The register as a local record: it runs in the process that asks it. */
+export function assembleRegister(config: MergeConfig): RegisterCore {
+  const state = initialRegister(config);
+  return { name: "register", step: (event, snap) => stepRegister(state, event, snap) };
+}
