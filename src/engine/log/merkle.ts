@@ -1,0 +1,146 @@
+/**
+ * The hash tree of RFC 6962 section 2.1: leaf SHA-256(00 ‖ entry), node SHA-256(01 ‖ left ‖ right), empty root
+ * SHA-256(""). A growing tree is kept as its right edge: the roots of its complete subtrees, all that appending needs.
+ * Hot: `leafHashes` and `foldEdge` see every entry of the log. They work in preallocated buffers, level by level, and
+ * make no object per node. Never reads a store and never keeps a tree.
+ */
+import { HASH_BYTES, type Hash } from "../base/ids.ts";
+import { invariant } from "../base/invariant.ts";
+import { bundleOffsets, LENGTH_BYTES } from "./entry.ts";
+
+/** Roots of the complete subtrees of a tree of `size` leaves, largest first. Invariant: one node per set bit of `size`. */
+export type Edge = { readonly size: number; readonly nodes: Uint8Array };
+export const EMPTY_EDGE: Edge = { size: 0, nodes: new Uint8Array(0) };
+export const EMPTY_ROOT: Hash = sha256(new Uint8Array(0));
+
+const HASH_WORDS = HASH_BYTES / 4;
+/** Views of the leaf buffer are kept for lengths up to this one; a longer entry costs more to hash than a view to make. */
+const LEAF_VIEW_BYTES_MAX = 4_096;
+
+/** 00 ‖ entry of up to 65,535 bytes, and the views of it that were used before. */
+const leafInput = new Uint8Array(1 + 65_535);
+const leafViews: Uint8Array[] = [];
+/** 01 ‖ left ‖ right, placed so that the hashes lie on word boundaries. */
+const nodeBuffer = new ArrayBuffer(8 + 2 * HASH_BYTES);
+const nodeInput = new Uint8Array(nodeBuffer, 7);
+const nodeWords = new Int32Array(nodeBuffer, 8);
+nodeInput[0] = 1;
+const output = new Uint8Array(HASH_BYTES);
+const outputWords = new Int32Array(output.buffer);
+
+function sha256(input: Uint8Array): Hash {
+  const hash = new Uint8Array(HASH_BYTES);
+  Bun.SHA256.hash(input, hash);
+  return hash;
+}
+
+export function leafHash(entry: Uint8Array): Hash {
+  const input = new Uint8Array(1 + entry.length);
+  input.set(entry, 1);
+  return sha256(input);
+}
+
+export function nodeHash(left: Hash, right: Hash): Hash {
+  invariant(left.length === HASH_BYTES && right.length === HASH_BYTES, "a node has two hashes below it");
+  nodeInput.set(left, 1);
+  nodeInput.set(right, 1 + HASH_BYTES);
+  return sha256(nodeInput);
+}
+
+/** Leaf hashes of a bundle's entries, one after the other. Throws LOG_ENCODING where the bytes are no bundle. */
+export function leafHashes(bundle: Uint8Array): Uint8Array {
+  const offsets = bundleOffsets(bundle);
+  const count = offsets.length - 1;
+  const words = new Int32Array(count * HASH_WORDS);
+  for (let i = 0; i < count; i++) {
+    const from = (offsets[i] as number) + LENGTH_BYTES;
+    const to = offsets[i + 1] as number;
+    leafInput.set(bundle.subarray(from, to), 1);
+    Bun.SHA256.hash(leafView(1 + to - from), output);
+    copyWords(outputWords, 0, words, i * HASH_WORDS, HASH_WORDS);
+  }
+  return new Uint8Array(words.buffer);
+}
+
+function leafView(length: number): Uint8Array {
+  const known = leafViews[length];
+  if (known !== undefined) return known;
+  const view = leafInput.subarray(0, length);
+  if (length <= LEAF_VIEW_BYTES_MAX) leafViews[length] = view;
+  return view;
+}
+
+function copyWords(from: Int32Array, fromAt: number, to: Int32Array, toAt: number, count: number): void {
+  for (let i = 0; i < count; i++) to[toAt + i] = from[fromAt + i] as number;
+}
+
+/** Hashes the node above slots `left` and `left + 1` of `work` into slot `parent`. */
+function hashPair(work: Int32Array, left: number, parent: number): void {
+  copyWords(work, left * HASH_WORDS, nodeWords, 0, 2 * HASH_WORDS);
+  Bun.SHA256.hash(nodeInput, output);
+  copyWords(outputWords, 0, work, parent * HASH_WORDS, HASH_WORDS);
+}
+
+/**
+ * The edge after appending leaf hashes. `eachLevel` is told, from level 0 up, the nodes that these leaves completed
+ * there: indexes `[⌊old / 2^level⌋, ⌊new / 2^level⌋)` of that level, as a view that is valid during the call.
+ */
+export function foldEdge(edge: Edge, hashes: Uint8Array, eachLevel?: (level: number, nodes: Uint8Array) => void): Edge {
+  invariant(hashes.length % HASH_BYTES === 0, `${hashes.length} bytes are no list of hashes`);
+  invariant(edge.nodes.length === edgeBytes(edge.size), `an edge of size ${edge.size} has not ${edge.nodes.length} bytes of nodes`);
+  let fresh = hashes.length / HASH_BYTES; // nodes completed on this level: slots [1, 1 + fresh)
+  const size = edge.size + fresh;
+  invariant(Number.isSafeInteger(size), `tree size ${size}`);
+  const work = new Int32Array((1 + fresh) * HASH_WORDS); // slot 0 takes the edge's own node of a level
+  const bytes = new Uint8Array(work.buffer);
+  bytes.set(hashes, HASH_BYTES);
+  const nodes = new Uint8Array(edgeBytes(size));
+  let oldEnd = edge.nodes.length;
+  let newEnd = nodes.length;
+  for (let level = 0, before = edge.size; fresh > 0; level++, before = Math.floor(before / 2)) {
+    eachLevel?.(level, bytes.subarray(HASH_BYTES, HASH_BYTES * (1 + fresh)));
+    const joins = before % 2;
+    if (joins === 1) {
+      oldEnd -= HASH_BYTES;
+      bytes.set(edge.nodes.subarray(oldEnd, oldEnd + HASH_BYTES));
+    }
+    const first = 1 - joins;
+    const pairs = Math.floor((fresh + joins) / 2);
+    if ((fresh + joins) % 2 === 1) {
+      newEnd -= HASH_BYTES;
+      nodes.set(bytes.subarray(fresh * HASH_BYTES, (fresh + 1) * HASH_BYTES), newEnd);
+    }
+    for (let pair = 0; pair < pairs; pair++) hashPair(work, first + 2 * pair, 1 + pair);
+    fresh = pairs;
+  }
+  invariant(oldEnd === newEnd, `edge ${edge.size} -> ${size}: ${oldEnd} bytes of old nodes stay, ${newEnd} have room`);
+  nodes.set(edge.nodes.subarray(0, oldEnd));
+  return { size, nodes };
+}
+
+/** The root of the tree with this edge. */
+export function edgeRoot(edge: Edge): Hash {
+  if (edge.nodes.length === 0) return EMPTY_ROOT.slice();
+  let at = edge.nodes.length - HASH_BYTES;
+  let root: Hash = edge.nodes.slice(at);
+  while (at > 0) {
+    at -= HASH_BYTES;
+    root = nodeHash(edge.nodes.subarray(at, at + HASH_BYTES), root);
+  }
+  return root;
+}
+
+/** The root of a tree of these leaf hashes, or of the subtree above equally high nodes. */
+export function rootOf(hashes: Uint8Array): Hash {
+  return edgeRoot(foldEdge(EMPTY_EDGE, hashes));
+}
+
+/** Length of the nodes of an edge of this size: one hash per set bit. */
+export const edgeBytes = (size: number): number => HASH_BYTES * bitCount(size);
+
+/** Number of set bits of a safe integer. */
+function bitCount(value: number): number {
+  let count = 0;
+  for (let rest = value; rest > 0; rest = Math.floor(rest / 2)) count += rest % 2;
+  return count;
+}
