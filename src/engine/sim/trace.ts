@@ -1,0 +1,66 @@
+/**
+ * What a simulated run leaves behind: lines for people (only while recording), how often each mark was hit, and a
+ * running hash of everything that happened. Two runs of one seed must end with the same hash.
+ */
+
+/** Older lines are dropped beyond this: a REPL session may run for hours. */
+export const TRACE_LINES_MAX = 100_000;
+const MARK_COLUMN = 34;
+
+/** A trace line that ends with a mark: `a: ignores it                     [hold.late-ask]`. */
+export const withMark = (text: string, mark: string): string => `${text.padEnd(MARK_COLUMN - 1)} [${mark}]`;
+
+export class Trace {
+  recording: boolean;
+  /** How often each mark was hit. */
+  readonly marks = new Map<string, number>();
+  private lines: string[] = [];
+  private droppedCount = 0;
+  private high = 0x243f6a88;
+  private low = 0x85a308d3;
+
+  constructor(recording: boolean) {
+    this.recording = recording;
+  }
+
+  say(line: string): void {
+    if (!this.recording) return;
+    this.lines.push(line);
+    if (this.lines.length > TRACE_LINES_MAX) this.droppedCount += this.lines.splice(0, TRACE_LINES_MAX / 2).length;
+  }
+
+  mark(name: string): void {
+    this.marks.set(name, (this.marks.get(name) ?? 0) + 1);
+  }
+
+  /** Position to give to `since`. */
+  get position(): number {
+    return this.droppedCount + this.lines.length;
+  }
+
+  /** Lines said from a position on. */
+  since(position: number): string[] {
+    return this.lines.slice(Math.max(0, position - this.droppedCount));
+  }
+
+  /** Mixes a 32-bit number into the hash. */
+  fold(value: number): void {
+    this.high = Math.imul(this.high ^ value, 0x9e3779b1);
+    this.high ^= this.high >>> 15;
+    this.low = Math.imul(this.low + value, 0x85ebca77) ^ this.high;
+    this.low ^= this.low >>> 13;
+  }
+
+  foldBytes(bytes: Uint8Array): void {
+    this.fold(Bun.hash.xxHash32(bytes, this.low >>> 0));
+  }
+
+  foldText(text: string): void {
+    this.fold(Bun.hash.xxHash32(text, this.low >>> 0));
+  }
+
+  /** 16 hex digits over everything so far. */
+  get hash(): string {
+    return [this.high, this.low].map((half) => (half >>> 0).toString(16).padStart(8, "0")).join("");
+  }
+}

@@ -1,0 +1,49 @@
+/**
+ * A world as those see it who steer it without knowing its messages: verbs of stories, seed runs, the crash grid.
+ * `World` is the one implementation.
+ */
+import type { NodeId } from "../base/ids.ts";
+import type { DiskImage } from "./disk.ts";
+import type { Frame, Network } from "./network.ts";
+import type { CrashPoint, Keep } from "./process.ts";
+import type { Trace } from "./trace.ts";
+
+export type Violation = { readonly invariant: string; readonly at: number };
+
+export interface WorldFace {
+  readonly trace: Trace;
+  readonly network: Network;
+  readonly violations: readonly Violation[];
+  readonly nowMs: number;
+  readonly eventCount: number;
+  readonly boundaryCount: number;
+  /** Nothing in flight, nothing to be flushed. */
+  readonly settled: boolean;
+  /** Settled, and no timer armed but periodic ones. */
+  readonly idle: boolean;
+  nodeIds(): readonly NodeId[];
+  /** Names of the live processes of a node. Throws UNKNOWN_NODE. */
+  runningOn(id: NodeId): readonly string[];
+  diskOf(id: NodeId): DiskImage;
+  step(): boolean;
+  nextMs(): number | null;
+  advanceTo(atMs: number): void;
+  startNode(id: NodeId): void;
+  crashNode(id: NodeId, keep?: Keep): void;
+  pauseNode(id: NodeId): void;
+  resumeNode(id: NodeId): void;
+  crashAt(point: CrashPoint): void;
+  pauseDisk(id: NodeId): void;
+  resumeDisk(id: NodeId): void;
+  saveFolder(id: NodeId, name: string): void;
+  restoreFolder(id: NodeId, name: string | null): void;
+  /** Frames on their way, oldest first, then those that are held (without a time). */
+  frames(): { frame: Frame; atMs: number | null }[];
+  pluck(frame: Frame): void;
+  launch(frame: Frame, afterMs: number): void;
+  copyOf(frame: Frame): Frame;
+  arrive(frame: Frame): void;
+  describeFrame(frame: Frame): string;
+  /** Armed timers by process label, with the time they fire. */
+  timers(): readonly { owner: string; timer: string; atMs: number }[];
+}
