@@ -49,6 +49,8 @@ export const errorTable = {
   PARSE: row(2, 400, false, "a scenario or REPL line cannot be parsed", "the message names line and word; `help` lists the verbs"),
   MERGE_QUORUM_IMPOSSIBLE: row(2, 400, false, "backupquorum is larger than the number of secondaries", "lower backupquorum or add a secondary"),
   LOG_ENTRY_TOO_LARGE: row(2, 413, false, "an entry is longer than 65,535 bytes", "split it, or log its hash"),
+  HTTP_METHOD: row(2, 405, false, "the HTTP method is not one of this path", "the header `allow` lists those that are"),
+  HTTP_BODY_TOO_LARGE: row(2, 413, false, "the body of an HTTP request is longer than this path takes", "send it in several requests"),
   // 3: not found
   NOT_FOUND: row(3, 404, false, "there is no such thing", "the message names what was looked for and where"),
   UNKNOWN_NODE: row(3, 404, false, "no node of that name is in the cluster", "the message lists the nodes there are"),
@@ -126,6 +128,13 @@ export const errorTable = {
   STORE_CORRUPT: row(7, 500, false, "a stored value does not match its checksum", "the message names key and file; pull the piece from another copy"),
   STORE_TRUNCATED: row(7, 500, false, "a store file is shorter than its own header says", "restore the file; opening it would crash the process"),
   FRAME_CORRUPT: row(7, 400, false, "a frame, message or record does not decode", "the sender is of another version, or the bytes were damaged"),
+  IDENTITY_CORRUPT: row(
+    7,
+    500,
+    false,
+    "the identity file does not hold a seed and the public key it makes",
+    "restore the file from its copy; a new identity needs a new entry in every allow list",
+  ),
   LOG_ENTRY_MISMATCH: row(7, 422, false, "an entry's bytes do not hash to the leaf hash in the order", "the sender's copy is damaged, or it lies"),
   LOG_ORDER_FORK: row(7, 409, false, "two copies of the log disagree about an entry below a verified size", "keep both folders: they are the evidence"),
   LOG_ROOT_MISMATCH: row(7, 409, false, "two computations of the root of the same prefix differ", "the message names both roots; verify each copy"),

@@ -1,13 +1,19 @@
 /**
  * Field codecs for wire messages: big-endian, length-prefixed, one encoding of each value. A decoder checks every
- * length against its cap and against what remains before it allocates, and refuses what it does not know.
+ * length against its cap and against what remains before it allocates, and refuses what it does not know
+ * (FRAME_CORRUPT, and nothing else). An encoder's input is our own: a value out of its form is a broken invariant.
  */
-import { fromUtf8, readU64be, utf8, viewOf } from "../base/bytes.ts";
+import { readU64be, utf8, viewOf } from "../base/bytes.ts";
 import { EngineError } from "../base/errors.ts";
+import { invariant } from "../base/invariant.ts";
+
+/** A byte order mark is text like any other: dropping it would give one value two encodings. */
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** Grows by doubling; `bytes` are copied in once. */
 export class Writer {
   private parts: Uint8Array = new Uint8Array(256);
+  private view: DataView = viewOf(this.parts);
   private used = 0;
   private room(length: number): number {
     const at = this.used;
@@ -16,19 +22,24 @@ export class Writer {
       const grown = new Uint8Array(Math.max(this.used, this.parts.length * 2));
       grown.set(this.parts.subarray(0, at));
       this.parts = grown;
+      this.view = viewOf(grown);
     }
     return at;
   }
   u8(value: number): void {
-    this.parts[this.room(1)] = value;
+    invariant(Number.isInteger(value) && value >= 0 && value <= 0xff, "a u8 is written with a value that fits");
+    const at = this.room(1);
+    this.view.setUint8(at, value);
   }
   u32(value: number): void {
+    invariant(Number.isInteger(value) && value >= 0 && value <= 0xffff_ffff, "a u32 is written with a value that fits");
     const at = this.room(4);
-    viewOf(this.parts).setUint32(at, value);
+    this.view.setUint32(at, value);
   }
   u53(value: number): void {
+    invariant(Number.isSafeInteger(value) && value >= 0, "a u53 is written with a value that fits");
     const at = this.room(8);
-    viewOf(this.parts).setBigUint64(at, BigInt(value));
+    this.view.setBigUint64(at, BigInt(value));
   }
   raw(bytes: Uint8Array): void {
     const at = this.room(bytes.length);
@@ -42,25 +53,34 @@ export class Writer {
 
 export class Reader {
   private readonly bytes: Uint8Array;
+  private readonly view: DataView;
   private at = 0;
+  /** Never hands out a `Buffer`, even where it was given one: a `Buffer`'s `slice` is no copy. */
   constructor(bytes: Uint8Array) {
-    this.bytes = bytes;
+    this.bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.view = viewOf(bytes);
+  }
+  /** Steps over `length` bytes and says where they start. */
+  private skip(length: number, what: string): number {
+    const at = this.at;
+    const left = this.bytes.length - at;
+    if (length > left) throw new EngineError("FRAME_CORRUPT", `${what}: ${length} bytes announced, ${left} left`);
+    this.at = at + length;
+    return at;
   }
   /** A view of the next `length` bytes. */
   take(length: number, what: string): Uint8Array {
-    const left = this.bytes.length - this.at;
-    if (length > left) throw new EngineError("FRAME_CORRUPT", `${what}: ${length} bytes announced, ${left} left`);
-    this.at += length;
-    return this.bytes.subarray(this.at - length, this.at);
+    const at = this.skip(length, what);
+    return this.bytes.subarray(at, at + length);
   }
   u8(what: string): number {
-    return this.take(1, what)[0] as number;
+    return this.view.getUint8(this.skip(1, what));
   }
   u32(what: string): number {
-    return viewOf(this.take(4, what)).getUint32(0);
+    return this.view.getUint32(this.skip(4, what));
   }
   u53(what: string): number {
-    const value = readU64be(this.take(8, what));
+    const value = readU64be(this.bytes, this.skip(8, what));
     if (value === null) throw new EngineError("FRAME_CORRUPT", `${what}: a number above 2^53 - 1`);
     return value;
   }
@@ -90,7 +110,7 @@ export const flag: Field<boolean> = {
 /** Exactly `length` bytes; read as a copy. */
 export const fixed = (length: number): Field<Uint8Array> => ({
   write: (to, value) => {
-    if (value.length !== length) throw new EngineError("FRAME_CORRUPT", `a field of ${length} bytes was given ${value.length}`);
+    invariant(value.length === length, "a fixed field is given as many bytes as it has");
     to.raw(value);
   },
   read: (from, what) => from.take(length, what).slice(),
@@ -99,7 +119,7 @@ export const fixed = (length: number): Field<Uint8Array> => ({
 /** Up to `bytesMax` bytes; read as a view of the frame. */
 export const bytes = (bytesMax: number): Field<Uint8Array> => ({
   write: (to, value) => {
-    if (value.length > bytesMax) throw new EngineError("FRAME_CORRUPT", `a field of at most ${bytesMax} bytes was given ${value.length}`);
+    invariant(value.length <= bytesMax, "a bytes or text field is given no more than its cap");
     to.u32(value.length);
     to.raw(value);
   },
@@ -117,7 +137,7 @@ export const text = (bytesMax: number): Field<string> => {
     read: (from, what) => {
       const raw = field.read(from, what);
       try {
-        return fromUtf8(raw);
+        return decoder.decode(raw);
       } catch (cause) {
         throw new EngineError("FRAME_CORRUPT", `${what}: not UTF-8`, { cause });
       }
@@ -129,7 +149,10 @@ export const text = (bytesMax: number): Field<string> => {
 export const hashes = (countMax: number): Field<Uint8Array> => {
   const field = bytes(countMax * 32);
   return {
-    write: field.write,
+    write: (to, value) => {
+      invariant(value.length % 32 === 0, "a list of hashes is given whole hashes");
+      field.write(to, value);
+    },
     read: (from, what) => {
       const raw = field.read(from, what);
       if (raw.length % 32 !== 0) throw new EngineError("FRAME_CORRUPT", `${what}: ${raw.length} bytes are no list of hashes`);
@@ -140,7 +163,7 @@ export const hashes = (countMax: number): Field<Uint8Array> => {
 
 export const list = <T>(item: Field<T>, countMax: number): Field<readonly T[]> => ({
   write: (to, value) => {
-    if (value.length > countMax) throw new EngineError("FRAME_CORRUPT", `a list of at most ${countMax} was given ${value.length}`);
+    invariant(value.length <= countMax, "a list is given no more items than its cap");
     to.u32(value.length);
     for (const each of value) item.write(to, each);
   },
@@ -180,7 +203,7 @@ export function messages<Table extends Record<string, readonly [tag: number, fie
   for (const kind in table) {
     const [tag, fields] = table[kind] as Table[typeof kind];
     const codec = struct(fields) as Field<unknown>;
-    if (byTag.has(tag)) throw new Error(`two messages have the tag ${tag}`);
+    invariant(!byTag.has(tag), `the tag ${tag} is one message's`);
     byTag.set(tag, { kind, codec });
     byKind.set(kind, { tag, codec });
   }

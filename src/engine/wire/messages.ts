@@ -3,6 +3,7 @@
  * `epoch`; the request id travels in the frame and comes back with the answer. Ranges are `[from, to)`.
  * Limits are checked before allocation: bundle 1 MiB, 8,192 hashes, 1,024 ranges, proofs of 63 hashes.
  */
+import { fromUtf8, utf8 } from "../base/bytes.ts";
 import { bytes, fixed, flag, hashes, list, type MessageOf, messages, nullable, struct, text, u8, u32, u53 } from "./codec.ts";
 
 /** A bundle on the wire: never less than one entry, so a little above the 1 MiB of entries that senders aim for. */
@@ -12,6 +13,7 @@ export const GET_COUNT_MAX = 1_024;
 export const RANGE_COUNT_MAX = 1_024;
 export const PROOF_COUNT_MAX = 63;
 const NOTE_BYTES_MAX = 64 * 1_024;
+const REFUSAL_TEXT_BYTES_MAX = 1_024;
 
 const hash = fixed(32);
 const logId = fixed(8);
@@ -83,13 +85,47 @@ export const answers = messages({
   "register.conflict": [118, { head: nullable(head), epoch: u53, primary: name }],
   "register.unknown": [119, {}],
   /** An error code of `base/errors.ts` with the values that disagree; unused fields are 0, empty or absent. */
-  refused: [120, { code: text(64), text: text(1_024), size: u53, index: u53, epoch: u53, primary: text(32), mine: bytes(32), yours: bytes(32), retry: flag }],
+  refused: [
+    120,
+    {
+      code: text(64),
+      text: text(REFUSAL_TEXT_BYTES_MAX),
+      size: u53,
+      index: u53,
+      epoch: u53,
+      primary: text(32),
+      mine: bytes(32),
+      yours: bytes(32),
+      retry: flag,
+    },
+  ],
 });
 export type Answer = MessageOf<typeof answers>;
 export type AnswerOf<Kind extends Answer["kind"]> = Extract<Answer, { kind: Kind }>;
 
+/** The longest prefix of whole characters within `bytesMax` bytes of UTF-8: a detail may quote names of any script. */
+function clip(detail: string, bytesMax: number): string {
+  const raw = utf8(detail);
+  if (raw.length <= bytesMax) return detail;
+  let end = bytesMax;
+  while (((raw[end] ?? 0) & 0xc0) === 0x80) end--;
+  return fromUtf8(raw.subarray(0, end));
+}
+
 /** A refusal with only the fields that matter. */
 export function refused(code: string, detail: string, fields: Partial<Omit<AnswerOf<"refused">, "kind" | "code" | "text">> = {}): AnswerOf<"refused"> {
   const none = new Uint8Array(0);
-  return { kind: "refused", code, text: detail.slice(0, 1_000), size: 0, index: 0, epoch: 0, primary: "", mine: none, yours: none, retry: false, ...fields };
+  return {
+    kind: "refused",
+    code,
+    text: clip(detail, REFUSAL_TEXT_BYTES_MAX),
+    size: 0,
+    index: 0,
+    epoch: 0,
+    primary: "",
+    mine: none,
+    yours: none,
+    retry: false,
+    ...fields,
+  };
 }
