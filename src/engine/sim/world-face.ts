@@ -37,13 +37,19 @@ export interface WorldFace {
   resumeDisk(id: NodeId): void;
   saveFolder(id: NodeId, name: string): void;
   restoreFolder(id: NodeId, name: string | null): void;
-  /** Frames on their way, oldest first, then those that are held (without a time). */
-  frames(): { frame: Frame; atMs: number | null }[];
-  pluck(frame: Frame): void;
-  launch(frame: Frame, afterMs: number): void;
-  copyOf(frame: Frame): Frame;
+  /** Frames under way. */
+  readonly courier: {
+    /** On their way, oldest first, then those that are held (without a time). */
+    frames(): { frame: Frame; atMs: number | null }[];
+    /** Takes a frame off its way, or out of those that are held. */
+    pluck(frame: Frame): void;
+    /** Puts a frame on its way, past every rule and fault. */
+    launch(frame: Frame, afterMs: number): void;
+    copyOf(frame: Frame): Frame;
+    lineOf(frame: Frame): string;
+  };
+  /** A frame that was plucked reaches its process now, or finds nobody. */
   arrive(frame: Frame): void;
-  describeFrame(frame: Frame): string;
   /** Armed timers by process label, with the time they fire. */
   timers(): readonly { owner: string; timer: string; atMs: number }[];
 }

@@ -9,10 +9,10 @@ import { EngineError, type ErrorCode } from "../base/errors.ts";
 import { CLIENT, type NodeId } from "../base/ids.ts";
 import { BrokenInvariant, invariant, unreachable } from "../base/invariant.ts";
 import { nextBelow, type Prng, prng } from "../base/prng.ts";
-import { Agenda } from "./agenda.ts";
+import { Agenda, type Entry } from "./agenda.ts";
 import { Courier } from "./courier.ts";
 import { describeBody } from "./describe.ts";
-import { applyFlush, type DiskImage, DiskSnapshot, emptyDisk, type Flush, flushesOf, flushTarget, flushText, tearFlush } from "./disk.ts";
+import { type DiskImage, DiskSnapshot, emptyDisk, flushesOf } from "./disk.ts";
 import { type Frame, type LinkFaults, Network, PERFECT_LINK } from "./network.ts";
 import {
   atPoint,
@@ -33,6 +33,7 @@ import {
 } from "./process.ts";
 import { Trace, withMark } from "./trace.ts";
 import type { Violation, WorldFace } from "./world-face.ts";
+import { Writes } from "./writes.ts";
 
 /** How bodies become frames, both ways. */
 export type WireCodec<In, Ans, Send, Reply> = {
@@ -85,7 +86,9 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
   check: (() => string | null) | null = null;
 
   private readonly options: Required<Omit<WorldOptions<In, Ans, Send, Reply>, "link">>;
-  private readonly courier: Courier<In, Ans, Send, Reply>;
+  /** Frames under way, to be looked at and moved by hand. */
+  readonly courier: Courier<In, Ans, Send, Reply>;
+  private readonly writes: Writes<In, Ans, Send, Reply>;
   private readonly alivePerId = new Map<number, Process<In, Ans, Send, Reply>>();
   private readonly parked: { atMs: number; item: Item<In, Ans> }[] = [];
   private readonly crashPoints: { readonly point: CrashPoint; left: number }[] = [];
@@ -97,6 +100,7 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
     this.trace = new Trace(this.options.recording);
     this.network = new Network({ ...PERFECT_LINK, ...options.link });
     this.courier = new Courier(this, this.options);
+    this.writes = new Writes(this, this.options);
   }
 
   // Nodes and processes
@@ -167,7 +171,7 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
   }
 
   /** Ends one process without warning. */
-  killProcess(process: Process<In, Ans, Send, Reply>, keep: Keep = this.options.keep): void {
+  kill(process: Process<In, Ans, Send, Reply>, keep: Keep = this.options.keep): void {
     this.endHard(process, keep);
     this.trace.say(`${labelOf(process)}: killed`);
   }
@@ -204,7 +208,7 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
 
   resumeDisk(id: NodeId): void {
     this.node(id).faults.paused = false;
-    for (const process of this.live()) if (process.node === id) this.scheduleFlush(process);
+    for (const process of this.live()) if (process.node === id) this.writes.schedule(process);
   }
 
   /** Keeps a copy of the node's folder under a name. */
@@ -229,26 +233,20 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
 
   /** Takes the next item of the agenda; false when there is none. */
   step(): boolean {
-    for (let entry = this.agenda.pop(); entry !== undefined; entry = this.agenda.pop()) {
-      const item = entry.what;
-      if (this.isStale(item) || this.park(entry.atMs, item)) continue;
-      this.agenda.moveTo(entry.atMs);
-      this.eventCount++;
-      this.trace.fold((ITEM_CODES[item.kind] << 24) ^ entry.atMs);
-      this.take(item);
-      this.runCheck();
-      return true;
-    }
-    return false;
+    const entry = this.due();
+    if (entry === undefined) return false;
+    this.agenda.pop();
+    this.agenda.moveTo(entry.atMs);
+    this.eventCount++;
+    this.trace.fold((ITEM_CODES[entry.what.kind] << 24) ^ entry.atMs);
+    this.take(entry.what);
+    this.runCheck();
+    return true;
   }
 
   /** Time of the next item, or null. */
   nextMs(): number | null {
-    for (let entry = this.agenda.peek(); entry !== undefined; entry = this.agenda.peek()) {
-      if (!this.isStale(entry.what)) return entry.atMs;
-      this.agenda.pop();
-    }
-    return null;
+    return this.due()?.atMs ?? null;
   }
 
   get settled(): boolean {
@@ -276,31 +274,7 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
     return [...this.live()].flatMap((process) => [...process.timers].map(([timer, { atMs }]) => ({ owner: labelOf(process), timer, atMs })));
   }
 
-  // Messages by hand
-
-  frames(): { frame: Frame; atMs: number | null }[] {
-    return this.courier.frames();
-  }
-
-  pluck(frame: Frame): void {
-    this.courier.pluck(frame);
-  }
-
-  launch(frame: Frame, afterMs: number): void {
-    this.courier.launch(frame, afterMs);
-  }
-
-  copyOf(frame: Frame): Frame {
-    return this.courier.copyOf(frame);
-  }
-
-  describe(body: unknown): string {
-    return this.options.describe(body);
-  }
-
-  describeFrame(frame: Frame): string {
-    return this.courier.lineOf(frame);
-  }
+  // What happens
 
   /** A frame reaches its process, or finds nobody. */
   arrive(frame: Frame): void {
@@ -309,6 +283,15 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
     const { client, server, requestId } = frame;
     if (frame.toward === "client") this.deliver(target, { kind: "message", from: server, requestId, body: this.courier.decodeAnswer(frame) });
     else this.deliver(target, asked(target, { kind: "process", client, server, requestId }, frame.from, this.courier.decodeRequest(frame)));
+  }
+
+  /** The next entry that somebody waits for; what it passes over is gone, or parked. */
+  private due(): Entry<Item<In, Ans>> | undefined {
+    for (let entry = this.agenda.peek(); entry !== undefined; entry = this.agenda.peek()) {
+      if (!this.isStale(entry.what) && !this.park(entry.atMs, entry.what)) return entry;
+      this.agenda.pop();
+    }
+    return undefined;
   }
 
   private take(item: Item<In, Ans>): void {
@@ -329,7 +312,7 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
         this.deliver(process, { kind: "timer", timer: item.timer });
         return;
       case "flush":
-        this.flush(process);
+        this.writes.flush(process);
         return;
       case "lost":
         this.trace.say(`${labelOf(process)}: lost the link to ${item.peer}`);
@@ -369,7 +352,7 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
 
   // One step of one core, and its effects
 
-  private deliver(process: Process<In, Ans, Send, Reply>, event: Happening<In, Ans>): void {
+  deliver(process: Process<In, Ans, Send, Reply>, event: Happening<In, Ans>): void {
     const node = this.node(process.node);
     const snapshot = new DiskSnapshot(node.disk, node.id);
     process.stepCount++;
@@ -391,14 +374,13 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
       if (process.end !== null) return;
       if (effect.kind === "write") {
         barrier = { ticket: effect.ticket, step: process.stepCount, flushes: flushesOf(effect.db, effect.batch, effect.files), next: 0, waiting: [] };
-        process.writes.push(barrier);
-        this.scheduleFlush(process);
+        this.writes.ask(process, barrier);
       } else if (barrier === null || effect.kind === "disarm" || effect.kind === "mark") this.performOne(process, effect);
       else barrier.waiting.push(effect);
     }
   }
 
-  private performOne(process: Process<In, Ans, Send, Reply>, effect: Exclude<Effect<Send, Reply>, { kind: "write" }>): void {
+  performOne(process: Process<In, Ans, Send, Reply>, effect: Exclude<Effect<Send, Reply>, { kind: "write" }>): void {
     const what = whatOf(effect);
     if (this.crashesHere(process, effect.kind, what, "before")) return;
     switch (effect.kind) {
@@ -453,78 +435,10 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
     if (this.trace.recording) this.trace.say(`${labelOf(process)}: answers ${this.options.describe(body)}`);
   }
 
-  // Writes
-
-  private scheduleFlush(process: Process<In, Ans, Send, Reply>): void {
-    if (process.flushing || process.writes.length === 0 || this.node(process.node).faults.paused) return;
-    process.flushing = true;
-    const [min, max] = this.options.flushMs;
-    this.agenda.push(min === max ? min : min + nextBelow(this.dice, max - min + 1), { kind: "flush", process: process.id });
-  }
-
-  /** Duties 3 and 4: one flush of the first write; after its last one, what waited for it, then `stored`. */
-  private flush(process: Process<In, Ans, Send, Reply>): void {
-    process.flushing = false;
-    const { faults } = this.node(process.node);
-    const write = process.writes[0];
-    invariant(write !== undefined, "a flush is scheduled for a write");
-    if (faults.paused) return;
-    if (write.next === 0 && (faults.full || faults.fullNext > 0)) {
-      if (!faults.full) faults.fullNext--;
-      this.refuseForSpace(process, write);
-    } else if (this.makeDurable(process, write.flushes[write.next] as Flush) && ++write.next === write.flushes.length) this.finish(process, write);
-    if (process.end === null) this.scheduleFlush(process);
-  }
-
-  /** Whether the process lived through it. */
-  private makeDurable(process: Process<In, Ans, Send, Reply>, flush: Flush): boolean {
-    const node = this.node(process.node);
-    const target = flushTarget(flush);
-    if (this.crashesHere(process, flush.change, target, "before")) return false;
-    if (node.faults.failNext > 0) {
-      node.faults.failNext--;
-      this.keepPart(node, flush, "torn");
-      this.halt(process, "STORE_SYNC_FAILED", `${target} on ${node.id}: the disk failed`);
-      return false;
-    }
-    try {
-      node.disk = applyFlush(node.disk, flush);
-    } catch (error) {
-      this.fail(process, error);
-      return false;
-    }
-    if (this.trace.recording) this.trace.say(`${labelOf(process)}: ${flushText(flush)}`);
-    return !this.crashesHere(process, flush.change, target, "after");
-  }
-
-  private finish(process: Process<In, Ans, Send, Reply>, write: PendingWrite<Send, Reply>): void {
-    process.writes.shift();
-    for (const effect of write.waiting) {
-      if (process.end !== null) return;
-      invariant(effect.kind !== "write", "writes wait for nobody");
-      this.performOne(process, effect);
-    }
-    if (process.end === null) this.deliver(process, { kind: "stored", ticket: write.ticket });
-  }
-
-  /** The write leaves nothing behind, and what its step listed after it never happens. */
-  private refuseForSpace(process: Process<In, Ans, Send, Reply>, write: PendingWrite<Send, Reply>): void {
-    process.writes.shift();
-    for (const later of process.writes) if (later.step === write.step) later.waiting = [];
-    this.trace.say(`${labelOf(process)}: no space for ${write.flushes.map(flushTarget).join(", ")}`);
-    this.deliver(process, { kind: "full", ticket: write.ticket });
-  }
-
-  private keepPart(node: SimNode<In, Ans, Send, Reply>, flush: Flush, keep: Keep): void {
-    const luck = keep === "random" ? nextBelow(this.dice, 3) : ["none", "torn", "all"].indexOf(keep);
-    if (luck === 2) node.disk = applyFlush(node.disk, flush);
-    if (luck === 1) node.disk = tearFlush(node.disk, flush, "bytes" in flush ? nextBelow(this.dice, flush.bytes.length + 1) : 0);
-  }
-
   // Endings
 
   /** Counts boundaries, and crashes where that was asked for; true when the process is gone. */
-  private crashesHere(process: Process<In, Ans, Send, Reply>, kind: BoundaryKind, what: string, when: "before" | "after"): boolean {
+  crashesHere(process: Process<In, Ans, Send, Reply>, kind: BoundaryKind, what: string, when: "before" | "after"): boolean {
     if (when === "after") this.boundaryCount++;
     if (this.crashPoints.length === 0) return process.end !== null;
     const here = { node: process.node, process: process.name, kind, what, when };
@@ -534,25 +448,24 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
     this.trace.say(`${labelOf(process)}: crash ${when} ${kind} ${what}`);
     // After a flush the next one has not begun: there is nothing under way of which a part could be kept.
     const keep = when === "after" && process.writes[0]?.flushes.some((flush) => flush.change === kind) ? "none" : found.point.keep;
-    if (found.point.scope === "process") this.killProcess(process, keep);
+    if (found.point.scope === "process") this.kill(process, keep);
     else this.crashNode(process.node, keep);
     return true;
   }
 
   private endHard(process: Process<In, Ans, Send, Reply> | null, keep: Keep): void {
     if (process === null) return;
-    const flush = process.writes[0]?.flushes[process.writes[0].next];
-    if (flush !== undefined) this.keepPart(this.node(process.node), flush, keep);
+    this.writes.abandon(process, keep);
     this.end(process, { kind: "crashed" });
   }
 
-  private halt(process: Process<In, Ans, Send, Reply>, code: ErrorCode, detail: string): void {
+  halt(process: Process<In, Ans, Send, Reply>, code: ErrorCode, detail: string): void {
     this.trace.say(`${labelOf(process)}: halts, error[${code}]: ${detail}`);
     this.end(process, { kind: "halted", code, detail });
   }
 
   /** What a core threw: a fact about the world halts its process, anything else is a finding about the code. */
-  private fail(process: Process<In, Ans, Send, Reply>, error: unknown): void {
+  fail(process: Process<In, Ans, Send, Reply>, error: unknown): void {
     if (error instanceof EngineError) {
       this.halt(process, error.code, error.message);
       return;
