@@ -41,18 +41,18 @@ function leadingOptions(words: readonly string[]): readonly string[] {
 
 /** The longest name that the words begin with. */
 function findCommand(words: readonly string[], specs: readonly CommandSpec[]): CommandSpec {
-  const typed = words.filter((word) => !word.startsWith("-"));
-  const found = specs.filter(({ name }) => words.slice(0, name.split(" ").length).join(" ") === name).sort((a, b) => b.name.length - a.name.length)[0];
-  if (found !== undefined) return found;
-  const first = words[0];
+  const [first, second] = words;
   if (first === undefined) throw new EngineError("USAGE", "no command given");
   if (first.startsWith("-")) throw unknownOption(first, commonOptions, "cairn");
+  const found = specs.filter(({ name }) => words.slice(0, name.split(" ").length).join(" ") === name).sort((a, b) => b.name.length - a.name.length)[0];
   const verbs = specs.filter(({ name }) => name.startsWith(`${first} `)).map(({ name }) => name);
-  if (verbs.length > 0 && typed.length === 1)
-    throw new EngineError("USAGE", `\`cairn ${first}\` needs one more word: ${verbs.map((name) => name.split(" ")[1]).join(", ")}`);
-  const wanted = verbs.length > 0 ? typed.slice(0, 2).join(" ") : first;
-  const known = verbs.length > 0 ? verbs : new Set([...specs.filter((spec) => spec.hidden !== true).map(({ name }) => name.split(" ")[0] ?? name), "help"]);
-  const guess = nearest(wanted, known);
+  const strayWord = found?.name === first && found.args.length === 0 && verbs.length > 0 && second !== undefined && !second.startsWith("-");
+  if (found !== undefined && !strayWord) return found;
+  if (verbs.length > 0 && (second === undefined || second.startsWith("-")))
+    throw new EngineError("USAGE", `\`cairn ${first}\` needs one more word: ${verbs.map((name) => name.slice(first.length + 1)).join(", ")}`);
+  const wanted = verbs.length > 0 ? `${first} ${second}` : first;
+  const groups = specs.filter((spec) => spec.hidden !== true).map(({ name }) => name.replace(/ .*/, ""));
+  const guess = nearest(wanted, verbs.length > 0 ? verbs : [...groups, "help"]);
   throw new EngineError("USAGE", `there is no command ${JSON.stringify(wanted)}${guess === null ? "" : `; did you mean \`cairn ${guess}\`?`}`);
 }
 
@@ -166,7 +166,7 @@ function bindArgs(spec: CommandSpec, positionals: readonly string[]): ArgValues 
     cli.runMatchedCommand();
   } catch (cause) {
     const usage = `cairn ${[spec.name, ...spec.args.map(argUsage)].join(" ")}`;
-    throw new EngineError("USAGE", `${positionals.length} arguments given, want \`${usage}\``, { cause });
+    throw new EngineError("USAGE", `${positionals.length === 1 ? "1 argument" : `${positionals.length} arguments`} given, want \`${usage}\``, { cause });
   }
   return bound;
 }
