@@ -1,0 +1,133 @@
+/**
+ * The filter of one sorted run (merge.md section 6): 12 bits a record answer "surely not here" for all but about one new
+ * hash in two hundred. A Bloom filter in blocks of 64 bytes, the block chosen by the leading bits of the hash: a run that
+ * is written in hash order writes its filter front to back, so a merge may stop after any record. Stored in rows of 252
+ * blocks. What is known of finished runs is cached, up to a limit; dropping it costs reads, never an answer.
+ */
+import type { Op, Snapshot } from "../base/effects.ts";
+
+const BITS_PER_RECORD = 12;
+const BLOCK_BYTES = 64;
+const BLOCK_BITS = BLOCK_BYTES * 8;
+/** Bits set a record. */
+const PROBE_COUNT = 6;
+/** Blocks in one row: four pages of the store, less its own few bytes. */
+const ROW_BLOCKS = 252;
+/** Filters of forty million records; beyond it the least recently used run is read again when asked. */
+export const FILTER_CACHE_BYTES_MAX = 64 * 1_024 * 1_024;
+
+/** Number of 64-byte blocks for so many records. */
+export const filterBlocks = (recordCount: number): number => Math.max(1, Math.ceil((recordCount * BITS_PER_RECORD) / BLOCK_BITS));
+const rowBytes = (blockCount: number, row: number): number => Math.min(ROW_BLOCKS, blockCount - row * ROW_BLOCKS) * BLOCK_BYTES;
+
+/** The block of a hash: its leading 32 bits, scaled to the number of blocks. `high` is its first 48 bits. */
+const blockOf = (high: number, blockCount: number): number => Math.floor((Math.floor(high / 0x1_0000) * blockCount) / 0x1_0000_0000);
+
+/** Where probes begin and how far apart they are, from the bits that did not choose the block. */
+const probeStart = (high: number, low: number): number => (high % 0x1_0000) ^ (low >>> 16);
+const probeStep = (low: number): number => low | 1;
+
+function setBits(row: Uint8Array, offset: number, high: number, low: number): void {
+  const step = probeStep(low);
+  for (let i = 0, bit = probeStart(high, low); i < PROBE_COUNT; i++, bit = (bit + step) | 0) {
+    const at = bit & (BLOCK_BITS - 1);
+    row[offset + (at >> 3)] = (row[offset + (at >> 3)] as number) | (1 << (at & 7));
+  }
+}
+
+function hasBits(row: Uint8Array, offset: number, high: number, low: number): boolean {
+  const step = probeStep(low);
+  for (let i = 0, bit = probeStart(high, low); i < PROBE_COUNT; i++, bit = (bit + step) | 0) {
+    const at = bit & (BLOCK_BITS - 1);
+    if (((row[offset + (at >> 3)] as number) & (1 << (at & 7))) === 0) return false;
+  }
+  return true;
+}
+
+/** Adds records to the filter of a run that is being written; rows written before are read back and go on. */
+export class FilterWriter {
+  private readonly rows = new Map<number, Uint8Array>();
+  private readonly snap: Snapshot;
+  private readonly keyOf: (row: number) => Uint8Array;
+  private readonly blockCount: number;
+
+  constructor(snap: Snapshot, keyOf: (row: number) => Uint8Array, blockCount: number) {
+    this.snap = snap;
+    this.keyOf = keyOf;
+    this.blockCount = blockCount;
+  }
+
+  add(high: number, low: number): void {
+    const block = blockOf(high, this.blockCount);
+    const n = Math.floor(block / ROW_BLOCKS);
+    setBits(this.rows.get(n) ?? this.open(n), (block - n * ROW_BLOCKS) * BLOCK_BYTES, high, low);
+  }
+
+  private open(n: number): Uint8Array {
+    const row = this.snap.get("log", this.keyOf(n)) ?? new Uint8Array(rowBytes(this.blockCount, n));
+    this.rows.set(n, row);
+    return row;
+  }
+
+  ops(): Op[] {
+    return Array.from(this.rows, ([n, value]): Op => ({ op: "put", key: this.keyOf(n), value }));
+  }
+}
+
+/** The filter of a finished run, its rows read when first asked for. */
+export class Filter {
+  private readonly rows: (Uint8Array | undefined)[] = [];
+  readonly blockCount: number;
+  bytes = 0;
+
+  constructor(blockCount: number) {
+    this.blockCount = blockCount;
+  }
+
+  /** Whether the run may hold a record of this hash. */
+  mayHold(snap: Snapshot, keyOf: (row: number) => Uint8Array, high: number, low: number): boolean {
+    const block = blockOf(high, this.blockCount);
+    const n = Math.floor(block / ROW_BLOCKS);
+    const row = this.rows[n] ?? this.read(snap, keyOf(n), n);
+    return hasBits(row, (block - n * ROW_BLOCKS) * BLOCK_BYTES, high, low);
+  }
+
+  private read(snap: Snapshot, key: Uint8Array, n: number): Uint8Array {
+    const row = snap.get("log", key) ?? new Uint8Array(rowBytes(this.blockCount, n)); // no record fell into it
+    this.rows[n] = row;
+    this.bytes += row.length;
+    return row;
+  }
+}
+
+/** Filters by the name of their run, the least recently used first. A name stands for one content: see `Run.stamp`. */
+export class FilterCache {
+  private readonly filters = new Map<string, Filter>();
+  private readonly bytesMax: number;
+
+  constructor(bytesMax: number = FILTER_CACHE_BYTES_MAX) {
+    this.bytesMax = bytesMax;
+  }
+
+  filter(name: string, blockCount: number): Filter {
+    const known = this.filters.get(name) ?? new Filter(blockCount);
+    this.filters.delete(name);
+    this.filters.set(name, known);
+    return known;
+  }
+
+  drop(name: string): void {
+    this.filters.delete(name);
+  }
+
+  /** Lets go of the oldest until what is kept fits. */
+  shrink(): void {
+    let total = 0;
+    for (const filter of this.filters.values()) total += filter.bytes;
+    for (const [name, filter] of this.filters) {
+      if (total <= this.bytesMax) return;
+      total -= filter.bytes;
+      this.filters.delete(name);
+    }
+  }
+}

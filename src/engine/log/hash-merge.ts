@@ -1,0 +1,112 @@
+/**
+ * Merges sorted runs of the hash index a slice at a time (merge.md section 6), so that no insert pays for a whole merge.
+ * A slice reads as many blocks as it will write, goes on behind the last record written, and ends with that record as
+ * the new position. The sources stay readable until the output is complete; all state is in the manifest and the rows.
+ */
+import { viewOf } from "../base/bytes.ts";
+import type { Op, Snapshot } from "../base/effects.ts";
+import { FilterWriter } from "./hash-filter.ts";
+import { blockKey, filterKey, type IndexAt, type Merge, type Run } from "./hash-manifest.ts";
+import { compareRecords, prefixHigh, prefixLow, RECORD_BYTES } from "./hash-record.ts";
+
+/** 4,000 bytes: a value of one page of the store, with room for the store's own few bytes. */
+export const BLOCK_RECORDS = 250;
+const STAMP_LIMIT = 2 ** 48;
+
+/** What a slice has of one source: its records from the position on, as far as they were read. */
+type Source = { readonly view: DataView; readonly bytes: Uint8Array; at: number; readonly more: boolean };
+
+/** Writes records behind those a run has, in blocks, and its filter; gives the run as it is then. */
+export function appendRecords(snap: Snapshot, at: IndexAt, run: Run, records: Uint8Array): { ops: Op[]; run: Run } {
+  const ops: Op[] = [];
+  const view = viewOf(records);
+  const filter = new FilterWriter(snap, (row) => filterKey(at, run.id, row), run.filterBlockCount);
+  let stamp = run.stamp;
+  for (let offset = 0; offset < records.length; offset += RECORD_BYTES) {
+    const high = prefixHigh(view, offset);
+    filter.add(high, prefixLow(view, offset));
+    stamp = (stamp + high) % STAMP_LIMIT;
+  }
+  for (let offset = 0; offset < records.length; offset += BLOCK_RECORDS * RECORD_BYTES) {
+    const block = records.subarray(offset, offset + BLOCK_RECORDS * RECORD_BYTES);
+    ops.push({ op: "put", key: blockKey(at, run.id, block.subarray(0, RECORD_BYTES)), value: block });
+  }
+  return { ops: [...ops, ...filter.ops()], run: { ...run, recordCount: run.recordCount + records.length / RECORD_BYTES, stamp } };
+}
+
+/** Moves up to `recordsMax` records further. `done` when the output holds all that the sources do. */
+export function mergeSlice(snap: Snapshot, at: IndexAt, merge: Merge, recordsMax: number): { ops: Op[]; merge: Merge; done: boolean } {
+  const blockCount = Math.ceil(recordsMax / BLOCK_RECORDS);
+  const sources = merge.sources.map((id) => openSource(snap, at, id, merge, Math.ceil(blockCount / merge.sources.length) + 2));
+  const records = new Uint8Array(blockCount * BLOCK_RECORDS * RECORD_BYTES);
+  const end = fill(records, sources, merge.output.recordCount > 0 ? merge.position : null);
+  const done = sources.every((source) => !source.more && source.at === source.bytes.length);
+  if (end === 0) return { ops: [], merge, done };
+  const { ops, run } = appendRecords(snap, at, merge.output, records.subarray(0, end));
+  return { ops, merge: { ...merge, output: run, position: records.slice(end - RECORD_BYTES, end) }, done };
+}
+
+/** Reads `blockCount` blocks of a run from the one that may hold the position on. */
+function openSource(snap: Snapshot, at: IndexAt, id: number, merge: Merge, blockCount: number): Source {
+  const first = blockKey(at, id, new Uint8Array(0));
+  const end = blockKey(at, id + 1, new Uint8Array(0));
+  let from = first;
+  if (merge.output.recordCount > 0)
+    for (const [key] of snap.range("log", first, behind(blockKey(at, id, merge.position)), { reverse: true, limit: 1 })) from = key;
+  const blocks: Uint8Array[] = [];
+  let length = 0;
+  for (const [, block] of snap.range("log", from, end, { limit: blockCount })) {
+    blocks.push(block);
+    length += block.length;
+  }
+  const bytes = new Uint8Array(length);
+  let offset = 0;
+  for (const block of blocks) {
+    bytes.set(block, offset);
+    offset += block.length;
+  }
+  return { bytes, view: viewOf(bytes), at: 0, more: blocks.length === blockCount };
+}
+
+/** The least key above this one. */
+export function behind(key: Uint8Array): Uint8Array {
+  const next = new Uint8Array(key.length + 1);
+  next.set(key);
+  return next;
+}
+
+/**
+ * Takes the smallest record of all sources until `records` is full or a source was not read far enough to know it.
+ * Records up to `position` were written by earlier slices; a record that several sources have is taken once. Gives the end.
+ */
+function fill(records: Uint8Array, sources: readonly Source[], position: Uint8Array | null): number {
+  const written = viewOf(records);
+  if (position !== null) for (const source of sources) skip(source, viewOf(position));
+  let end = 0;
+  while (end < records.length) {
+    const least = leastOf(sources);
+    if (least === null) break;
+    if (end === 0 || compareRecords(written, end - RECORD_BYTES, least.view, least.at) !== 0) {
+      for (let byte = 0; byte < RECORD_BYTES; byte++) records[end + byte] = least.bytes[least.at + byte] as number;
+      end += RECORD_BYTES;
+    }
+    least.at += RECORD_BYTES;
+  }
+  if (end > 0) for (const source of sources) skip(source, new DataView(records.buffer, end - RECORD_BYTES, RECORD_BYTES));
+  return end;
+}
+
+function skip(source: Source, position: DataView): void {
+  while (source.at < source.bytes.length && compareRecords(source.view, source.at, position, 0) <= 0) source.at += RECORD_BYTES;
+}
+
+/** The source with the smallest next record; null at the end, or where a source must be read further first. */
+function leastOf(sources: readonly Source[]): Source | null {
+  let least: Source | null = null;
+  for (const source of sources) {
+    if (source.at === source.bytes.length) {
+      if (source.more) return null;
+    } else if (least === null || compareRecords(source.view, source.at, least.view, least.at) < 0) least = source;
+  }
+  return least;
+}

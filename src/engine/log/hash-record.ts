@@ -1,0 +1,143 @@
+/**
+ * Records of the hash index (merge.md section 6): 10 bytes of a hash and a 6-byte index, big-endian, so that byte order is
+ * the order by hash, then by index. 80 bits do not name a hash for certain: every hit is a candidate, to be compared with
+ * the full hash. Hot: sorting and searching work on arrays of records, never on an object per record.
+ */
+import { equalBytes, viewOf } from "../base/bytes.ts";
+import type { Op, Snapshot } from "../base/effects.ts";
+import { HASH_BYTES, type Hash, type LogId } from "../base/ids.ts";
+import { invariant } from "../base/invariant.ts";
+
+/** `i`: leaf hash → index in the log; `j`: leaf hash → sequence number of a storage node. */
+export type IndexSpace = "i" | "j";
+/** The hash that stands at an index, or null where none does (any more). */
+export type FullHashAt = (index: number) => Hash | null;
+
+/** From hashes to indexes. Several indexes may be known for one hash; those that `fullHashAt` denies are passed over. */
+export interface HashIndex {
+  /** For each hash the smallest index that holds it, or −1. */
+  find(snap: Snapshot, log: LogId, space: IndexSpace, hashes: Uint8Array, fullHashAt: FullHashAt): Float64Array;
+  /** Operations that make the hashes found at `firstIndex` and on. One call a batch. */
+  insertOps(snap: Snapshot, log: LogId, space: IndexSpace, hashes: Uint8Array, firstIndex: number): Op[];
+}
+
+export const RECORD_BYTES = 16;
+export const PREFIX_BYTES = 10;
+const INDEX_LIMIT = 2 ** 48;
+
+/** The first 6 bytes of a hash or record as a number, and the 4 behind them. */
+export const prefixHigh = (view: DataView, at: number): number => view.getUint32(at) * 0x1_0000 + view.getUint16(at + 4);
+export const prefixLow = (view: DataView, at: number): number => view.getUint32(at + 6);
+export const recordIndex = (view: DataView, at: number): number => view.getUint16(at + 10) * 0x1_0000_0000 + view.getUint32(at + 12);
+
+/** Records of hashes that stand at `firstIndex` and on, unsorted. */
+export function recordsOf(hashes: Uint8Array, firstIndex: number): Uint8Array {
+  const count = hashes.length / HASH_BYTES;
+  invariant(firstIndex >= 0 && firstIndex + count <= INDEX_LIMIT, `index ${firstIndex} + ${count} in 6 bytes`);
+  const records = new Uint8Array(count * RECORD_BYTES);
+  const view = viewOf(records);
+  for (let i = 0; i < count; i++) {
+    for (let byte = 0; byte < PREFIX_BYTES; byte++) records[i * RECORD_BYTES + byte] = hashes[i * HASH_BYTES + byte] as number;
+    view.setUint16(i * RECORD_BYTES + 10, Math.floor((firstIndex + i) / 0x1_0000_0000));
+    view.setUint32(i * RECORD_BYTES + 12, (firstIndex + i) % 0x1_0000_0000);
+  }
+  return records;
+}
+
+/**
+ * Numbers of the items `[0, count)` in ascending order of the 6 bytes at `i · stride`. The high bits of a hash and the item's
+ * number share one float, so the sort is one over plain numbers; items whose high bits agree stay in the order given.
+ */
+export function sortedByHash(view: DataView, count: number, stride: number): Uint32Array {
+  const room = 2 ** Math.ceil(Math.log2(Math.max(2, count)));
+  const shift = Math.max(1, room / 32); // 48 + log2(room) bits would be up to log2(room) − 5 too many
+  const keys = new Float64Array(count);
+  for (let i = 0; i < count; i++) keys[i] = Math.floor(prefixHigh(view, i * stride) / shift) * room + i;
+  keys.sort();
+  return Uint32Array.from(keys, (key) => key % room);
+}
+
+/** The records in order, without repeats. */
+export function sortRecords(records: Uint8Array): Uint8Array {
+  const count = records.length / RECORD_BYTES;
+  const order = sortedByHash(viewOf(records), count, RECORD_BYTES);
+  const recordAt = (i: number): Uint8Array => records.subarray((order[i] as number) * RECORD_BYTES, ((order[i] as number) + 1) * RECORD_BYTES);
+  const sorted = new Uint8Array(records.length);
+  for (let i = 0; i < count; i++) sorted.set(recordAt(i), i * RECORD_BYTES);
+  return withoutRepeats(settle(sorted));
+}
+
+/** Moves each record down until it is in place: next to no work, for only records with the same high bits can be out of it. */
+function settle(records: Uint8Array): Uint8Array {
+  const view = viewOf(records);
+  for (let i = RECORD_BYTES; i < records.length; i += RECORD_BYTES) {
+    for (let at = i; at > 0 && compareRecords(view, at - RECORD_BYTES, view, at) > 0; at -= RECORD_BYTES) {
+      const lower = records.slice(at, at + RECORD_BYTES);
+      records.copyWithin(at, at - RECORD_BYTES, at);
+      records.set(lower, at - RECORD_BYTES);
+    }
+  }
+  return records;
+}
+
+function withoutRepeats(records: Uint8Array): Uint8Array {
+  const view = viewOf(records);
+  let end = Math.min(RECORD_BYTES, records.length);
+  for (let at = end; at < records.length; at += RECORD_BYTES) {
+    if (compareRecords(view, end - RECORD_BYTES, view, at) === 0) continue;
+    if (at !== end) records.copyWithin(end, at, at + RECORD_BYTES);
+    end += RECORD_BYTES;
+  }
+  return end === records.length ? records : records.slice(0, end);
+}
+
+export function compareRecords(a: DataView, aAt: number, b: DataView, bAt: number): number {
+  return prefixHigh(a, aAt) - prefixHigh(b, bAt) || prefixLow(a, aAt) - prefixLow(b, bAt) || recordIndex(a, aAt) - recordIndex(b, bAt);
+}
+
+export const samePrefix = (a: DataView, aAt: number, b: DataView, bAt: number): boolean =>
+  prefixHigh(a, aAt) === prefixHigh(b, bAt) && prefixLow(a, aAt) === prefixLow(b, bAt);
+
+/** Byte offset of the first record whose prefix is not below the one at `hashAt` of `hash`. */
+export function lowerBound(records: DataView, hash: DataView, hashAt: number): number {
+  const high = prefixHigh(hash, hashAt);
+  const low = prefixLow(hash, hashAt);
+  let from = 0;
+  let to = records.byteLength / RECORD_BYTES;
+  while (from < to) {
+    const middle = (from + to) >>> 1;
+    const difference = prefixHigh(records, middle * RECORD_BYTES) - high || prefixLow(records, middle * RECORD_BYTES) - low;
+    if (difference < 0) from = middle + 1;
+    else to = middle;
+  }
+  return from * RECORD_BYTES;
+}
+
+/** Indexes that may belong to each of a list of hashes. */
+export type Candidates = (number[] | undefined)[];
+
+/** Adds the indexes of all records with the prefix of hash i; `records` holds all that a part of the index has. */
+export function collect(candidates: Candidates, i: number, records: DataView, hashes: DataView): void {
+  const hashAt = i * HASH_BYTES;
+  for (let at = lowerBound(records, hashes, hashAt); at < records.byteLength; at += RECORD_BYTES) {
+    if (!samePrefix(records, at, hashes, hashAt)) break;
+    candidates[i] ??= [];
+    candidates[i]?.push(recordIndex(records, at));
+  }
+}
+
+/** The smallest candidate of each hash that stands where it says, or −1. */
+export function confirm(candidates: Candidates, hashes: Uint8Array, fullHashAt: FullHashAt): Float64Array {
+  const found = new Float64Array(hashes.length / HASH_BYTES).fill(-1);
+  for (let i = 0; i < found.length; i++) {
+    const hash = hashes.subarray(i * HASH_BYTES, (i + 1) * HASH_BYTES);
+    const holder = candidates[i]
+      ?.sort((a, b) => a - b)
+      .find((index) => {
+        const full = fullHashAt(index);
+        return full !== null && equalBytes(full, hash);
+      });
+    if (holder !== undefined) found[i] = holder;
+  }
+  return found;
+}
