@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { lmdbAddonPlugin } from "./lmdb-plugin.ts";
+import { mutantPlugin } from "./mutant-plugin.ts";
 
 const root = join(import.meta.dir, "..", "..");
 process.chdir(root); // the sourcemap names files relative to the working folder
@@ -42,7 +43,7 @@ const result = await Bun.build({
     CAIRN_COMMIT: JSON.stringify(commit()),
     CAIRN_LOCK_HASH: JSON.stringify(lockHash),
   },
-  plugins: [lmdbAddonPlugin(`${process.platform}-${process.arch}`)],
+  plugins: [mutantPlugin, lmdbAddonPlugin(`${process.platform}-${process.arch}`)],
 });
 for (const log of result.logs) process.stderr.write(`${log}\n`);
 rmSync("dist/cairn.map", { force: true }); // the binary holds its own copy
