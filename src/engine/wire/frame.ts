@@ -10,8 +10,9 @@ import { EngineError } from "../base/errors.ts";
 /** Everything behind the length: the largest message is a bundle a little above 1 MiB, a stored value is up to 4 MiB. */
 export const FRAME_BYTES_MAX = 16 * 1_024 * 1_024;
 export const FRAME_HEADER_BYTES = 4;
-/** First allocation for a frame that came in pieces; grows by doubling as bytes arrive. */
-const ASSEMBLY_BYTES = 64 * 1_024;
+/** A frame in pieces is gathered in a buffer of four times what has arrived, or of its whole length where that is less. */
+const GROWTH = 4;
+const GATHER_BYTES_MIN = 1_024;
 
 /** Writes the length that leads a frame: `length` counts what follows it. */
 export const setFrameLength = (frame: Uint8Array, length: number): void => viewOf(frame).setUint32(0, length);
@@ -82,7 +83,7 @@ export class FrameDecoder {
 
   private grow(needed: number, wanted: number): void {
     if (needed <= this.body.length) return;
-    const grown = new Uint8Array(Math.min(wanted, Math.max(needed, this.body.length * 2, ASSEMBLY_BYTES)));
+    const grown = new Uint8Array(Math.min(wanted, Math.max(needed * GROWTH, GATHER_BYTES_MIN)));
     grown.set(this.body.subarray(0, this.bodyUsed));
     this.body = grown;
   }

@@ -1,0 +1,111 @@
+/**
+ * Random messages of every kind, within the caps of merge.md section 2. The tables are closed over the unions: a kind
+ * without a row here does not compile.
+ */
+import fc from "fast-check";
+import {
+  type Answer,
+  type AnswerOf,
+  BUNDLE_BYTES_MAX,
+  GET_COUNT_MAX,
+  LIST_COUNT_MAX,
+  PROOF_COUNT_MAX,
+  RANGE_COUNT_MAX,
+  type Request,
+  type RequestOf,
+} from "../../src/engine/wire/messages.ts";
+
+const u53 = fc.oneof(fc.constantFrom(0, 1, 2 ** 32, Number.MAX_SAFE_INTEGER), fc.maxSafeNat());
+const u32 = fc.oneof(fc.constantFrom(0, 0xffff_ffff), fc.nat());
+const u8 = fc.nat(255);
+const bytes = (bytesMax: number) => fc.uint8Array({ maxLength: Math.min(bytesMax, 300) });
+const hash = fc.uint8Array({ minLength: 32, maxLength: 32 });
+const hashes = (countMax: number) => fc.array(hash, { maxLength: Math.min(countMax, 20) }).map((list) => new Uint8Array(list.flatMap((each) => [...each])));
+const text = (bytesMax: number) => fc.string({ unit: "binary", maxLength: 12 }).filter((each) => new TextEncoder().encode(each).length <= bytesMax);
+const list = <T>(item: fc.Arbitrary<T>, countMax: number) => fc.array(item, { maxLength: Math.min(countMax, 12) });
+const name = text(32);
+
+const scope = { log: fc.uint8Array({ minLength: 8, maxLength: 8 }), epoch: u53 };
+const sizeAndRoot = { size: u53, root: hash };
+const bundle = bytes(BUNDLE_BYTES_MAX);
+const head = fc.record({ epoch: u53, ...sizeAndRoot, note: bytes(1_000), timeMs: u53 });
+const maybeHead = fc.option(head);
+const pairs = list(fc.record({ number: u32, k: u32, secondaries: list(name, 64) }), 8);
+
+type Rows<Union extends { kind: string }> = {
+  [Kind in Union["kind"]]: { [Field in keyof Omit<Extract<Union, { kind: Kind }>, "kind">]: fc.Arbitrary<Extract<Union, { kind: Kind }>[Field]> };
+};
+
+const requestRows: Rows<Request> = {
+  "storage.put": { ...scope, bundle },
+  "storage.list": { ...scope, fromSeq: u53, limit: u32 },
+  "storage.get": { ...scope, hashes: hashes(GET_COUNT_MAX) },
+  "storage.settle": { ...scope, settledSeq: u53 },
+  "storage.ready": { ...scope, lastSeq: u53 },
+  "log.find": { ...scope, hashes: hashes(GET_COUNT_MAX) },
+  "copy.where": { ...scope },
+  "copy.order": { ...scope, start: u53, hashes: hashes(LIST_COUNT_MAX) },
+  "copy.missing": { ...scope, from: u53, to: u53 },
+  "copy.entries": { ...scope, start: u53, bundle },
+  "copy.read": { ...scope, from: u53, to: u53, what: u8, level: u8 },
+  "backup.verify": { ...scope, ...sizeAndRoot, number: u32, k: u32, secondaries: list(name, 64), floor: u53 },
+  "backup.head": { ...scope, checkpoint: bytes(1_000), proof: hashes(PROOF_COUNT_MAX) },
+  "dist.publish": { ...scope, checkpoint: bytes(1_000), proof: hashes(PROOF_COUNT_MAX) },
+  "merge.fence": { ...scope, primary: name },
+  "register.read": { ...scope },
+  "register.swap": { ...scope, expect: fc.option(fc.record(sizeAndRoot)), next: head },
+};
+
+const register = { head: maybeHead, epoch: u53, primary: name };
+const answerRows: Rows<Answer> = {
+  "storage.kept": { count: u32 },
+  "storage.listed": { hashes: hashes(LIST_COUNT_MAX), bytes: list(u32, LIST_COUNT_MAX), nextSeq: u53, lastSeq: u53, oldestPendingSeq: u53 },
+  "storage.entries": { bundle, served: u32, absent: list(u32, GET_COUNT_MAX) },
+  "storage.settled": { settledSeq: u53 },
+  "storage.noted": {},
+  "log.found": { indexes: list(fc.option(u53), GET_COUNT_MAX), currentSize: u53, signedSize: u53 },
+  "copy.at": {
+    orderSize: u53,
+    storedSize: u53,
+    verifiedSize: u53,
+    verifiedRoot: hash,
+    headSize: u53,
+    headRoot: hash,
+    publishedSize: u53,
+    epoch: u53,
+    pairs,
+  },
+  "copy.ordered": { orderSize: u53 },
+  "copy.lacking": { ranges: list(fc.record({ from: u53, to: u53 }), RANGE_COUNT_MAX), scannedTo: u53 },
+  "copy.stored": { from: u53, to: u53 },
+  "copy.piece": { bytes: bundle },
+  "backup.verified": sizeAndRoot,
+  "backup.cosigned": { line: text(1_024) },
+  "dist.published": { size: u53 },
+  "merge.fenced": { epoch: u53, verifiedSize: u53, verifiedRoot: hash, head: maybeHead, pairs, covered: u32 },
+  "register.is": register,
+  "register.swapped": register,
+  "register.conflict": register,
+  "register.unknown": {},
+  refused: {
+    code: text(64),
+    text: text(1_024),
+    size: u53,
+    index: u53,
+    epoch: u53,
+    primary: name,
+    mine: bytes(32).map((each) => each.subarray(0, 32)),
+    yours: hash,
+    retry: fc.boolean(),
+  },
+};
+
+export const requestKinds = Object.keys(requestRows) as Request["kind"][];
+export const answerKinds = Object.keys(answerRows) as Answer["kind"][];
+
+export function arbitraryRequest<Kind extends Request["kind"]>(kind: Kind): fc.Arbitrary<RequestOf<Kind>> {
+  return fc.record({ kind: fc.constant(kind), ...requestRows[kind] }) as unknown as fc.Arbitrary<RequestOf<Kind>>;
+}
+export function arbitraryAnswer<Kind extends Answer["kind"]>(kind: Kind): fc.Arbitrary<AnswerOf<Kind>> {
+  return fc.record({ kind: fc.constant(kind), ...answerRows[kind] }) as unknown as fc.Arbitrary<AnswerOf<Kind>>;
+}
