@@ -1,10 +1,11 @@
 /**
- * `npm test`: lint, types, dead code, then the tests, all of them even when an early one fails. Output passes through;
- * the last line is always `N passed, N failed` (and `, N skipped`), counted from bun's own summary, with each of the
- * three checks as one. Exit status 0 only when nothing failed.
+ * `npm test`: build, lint, types, dead code, then the tests, all of them even when an early one fails. Output passes
+ * through; the last line is always `N passed, N failed` (and `, N skipped`), counted from bun's own summary, with each of
+ * the four checks as one. Exit status 0 only when nothing failed.
  *
  * Tiers: a file `*.ci.test.ts` needs Debian tools, Go or minutes, and runs only with `--tier ci`. `--forbid-skips` makes
- * a skipped test a failure: on the build machine every tool is there. Words after that name test files (substrings).
+ * a skipped test a failure: on the build machine every tool is there. Words after that name test files (substrings);
+ * lint, types and dead code are then left out.
  */
 import { parseArgs } from "node:util";
 
@@ -23,18 +24,19 @@ if (values.tier !== "quick" && values.tier !== "ci") {
 const total = { passed: 0, failed: 0, skipped: 0 };
 const bin = (name: string): string => `node_modules/.bin/${name}`;
 
-const checks: Record<string, string[]> = {
-  lint: [bin("biome"), "check", "--error-on-warnings"],
-  types: [bin("tsc"), "-p", "."],
-  "dead code": [bin("knip"), "--no-progress"],
-};
-if (positionals.length === 0)
-  for (const [name, command] of Object.entries(checks)) {
-    const child = Bun.spawn(command, { stdin: "ignore", stdout: "inherit", stderr: "inherit" });
-    const passed = (await child.exited) === 0;
-    total[passed ? "passed" : "failed"] += 1;
-    process.stderr.write(`${passed ? "(pass)" : "(fail)"} ${name}\n`);
-  }
+/** Each counts as one test. The build comes first: the tests run what it made. */
+const checks: readonly (readonly [name: string, command: string[]])[] = [
+  ["build", [process.execPath, "scripts/build-binary/build.ts"]],
+  ["lint", [bin("biome"), "check", "--error-on-warnings"]],
+  ["types", [bin("tsc"), "-p", "."]],
+  ["dead code", [bin("knip"), "--no-progress"]],
+];
+for (const [name, command] of positionals.length === 0 ? checks : checks.slice(0, 1)) {
+  const child = Bun.spawn(command, { stdin: "ignore", stdout: "inherit", stderr: "inherit" });
+  const passed = (await child.exited) === 0;
+  total[passed ? "passed" : "failed"] += 1;
+  process.stderr.write(`${passed ? "(pass)" : "(fail)"} ${name}\n`);
+}
 
 const files = [...new Bun.Glob("test/**/*.test.ts").scanSync()]
   .filter((file) => (values.tier === "ci" || !file.endsWith(".ci.test.ts")) && (positionals.length === 0 || positionals.some((part) => file.includes(part))))

@@ -19,7 +19,7 @@ const row = (exit: number, http: number, retryable: boolean, means: string, hint
 
 export const errorTable = {
   // 1: failed
-  FAILED: row(1, 500, false, "the command failed for a reason no narrower code names", "read the message; run again with --json for the whole error"),
+  FAILED: row(1, 500, false, "the command failed for a reason no narrower code names", "read the message; with CAIRN_TRACE=1 in the environment the stack follows it"),
   STORE_SYNC_FAILED: row(
     1,
     500,
