@@ -1,4 +1,5 @@
-// Runs before `npm start`, `npm test` and `npm run build`, with nothing but node and npm there: installs the packages
+// First step of `npm start`, `npm test` and `npm run build` (npm skips pre-scripts where ignore-scripts is set, as it is
+// here), with nothing but node and npm there: installs the packages
 // when node_modules is missing or older than the lock file, and puts bun's executable in place of the stub that npm
 // leaves when install scripts are off. Does nothing, quickly, when nothing is to be done.
 import { spawnSync } from "node:child_process";
