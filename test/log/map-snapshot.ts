@@ -11,6 +11,7 @@ export class MapSnapshot implements Snapshot {
   readonly rows = new Map<string, Uint8Array>();
   private sorted: string[] | null = null;
   getCount = 0;
+  rangeCount = 0;
 
   apply(batch: Batch): void {
     for (const op of batch) {
@@ -19,6 +20,12 @@ export class MapSnapshot implements Snapshot {
       else for (const name of this.namesIn(op.key, op.end)) this.rows.delete(name);
       this.sorted = null;
     }
+  }
+
+  /** Applies a batch and gives the number of its operations. */
+  applyCount(batch: Batch): number {
+    this.apply(batch);
+    return batch.length;
   }
 
   private namesIn(from: Uint8Array, to: Uint8Array): string[] {
@@ -34,6 +41,7 @@ export class MapSnapshot implements Snapshot {
   }
 
   *range(_db: Db, from: Uint8Array, to: Uint8Array, options: { reverse?: boolean; limit?: number } = {}): Iterable<readonly [Uint8Array, Uint8Array]> {
+    this.rangeCount++;
     const names = this.namesIn(from, to);
     if (options.reverse) names.reverse();
     for (const name of names.slice(0, options.limit)) yield [bytesOf(name), (this.rows.get(name) as Uint8Array).slice()];

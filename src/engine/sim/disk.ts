@@ -4,12 +4,12 @@
  * change. Values rest encoded with their checksum, as in the real store, so a flipped bit is seen at the next read.
  * Never schedules anything: the world decides when a flush happens and what a crash keeps of it.
  */
-import { compareBytes, concatBytes, fromUtf8, toHex, utf8 } from "../base/bytes.ts";
+import { compareBytes, concatBytes, fromUtf8, utf8 } from "../base/bytes.ts";
 import type { Batch, Db, FileChange, Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import { invariant, unreachable } from "../base/invariant.ts";
 import { emptyTree, type Tree, treeDel, treeDelRange, treeGet, treeIterate, treePut } from "../store/tree.ts";
-import { decodeValue, encodeValue } from "../store/value.ts";
+import { checkStored, encodeStored, keyText, payloadOf } from "../store/value.ts";
 
 export type DiskImage = { readonly dbs: Readonly<Record<Db, Tree>>; readonly files: Tree };
 
@@ -79,7 +79,7 @@ export function tempName(file: string): string {
 /** Flips one bit of a stored value, behind its checksum's back. Throws NOT_FOUND where there is no such key. */
 export function flipBit(disk: DiskImage, db: Db, key: Uint8Array, bit: number): DiskImage {
   const stored = treeGet(disk.dbs[db], key);
-  if (stored === undefined) throw new EngineError("NOT_FOUND", `${db} has no key ${toHex(key)}`);
+  if (stored === undefined) throw new EngineError("NOT_FOUND", `${db} has no key ${keyText(key)}`);
   return { ...disk, dbs: { ...disk.dbs, [db]: treePut(disk.dbs[db], key, flipped(stored, bit)) } };
 }
 
@@ -175,7 +175,7 @@ function sideOf(row: IteratorResult<readonly [Uint8Array, Uint8Array]>): [Uint8A
 function applyBatch(tree: Tree, batch: Batch): Tree {
   let next = tree;
   for (const op of batch) {
-    if (op.op === "put") next = treePut(next, op.key.slice(), encodeValue(op.key, op.value));
+    if (op.op === "put") next = treePut(next, op.key.slice(), encodeStored(op.key, op.value, 0));
     else if (op.op === "del") next = treeDel(next, op.key);
     else next = treeDelRange(next, op.key, op.end);
   }
@@ -183,7 +183,8 @@ function applyBatch(tree: Tree, batch: Batch): Tree {
 }
 
 function checkedValue(owner: string, db: Db, key: Uint8Array, stored: Uint8Array): Uint8Array {
-  return decodeValue(`${owner}/${db}`, key, stored);
+  checkStored(`${owner}/${db}`, key, stored);
+  return payloadOf(stored);
 }
 
 function appended(disk: DiskImage, file: string, at: number, bytes: Uint8Array): Uint8Array {

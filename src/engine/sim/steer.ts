@@ -11,10 +11,18 @@ export const RUN_MS_MAX = 10 * 60_000;
 
 export type RunEnd = "quiet" | "met" | "time" | "bound";
 
+/** A world whose timers always have something in flight never settles: it is left alone after this. */
+export const SETTLE_MS_MAX = 10_000;
+
 /** Until nothing is in flight and every write is stored; timers stay armed, unless they come due on the way. */
 export function settle(world: WorldFace): RunEnd {
-  return runWhile(world, () => !world.settled);
+  const endMs = world.nowMs + SETTLE_MS_MAX;
+  const end = runWhile(world, () => !world.settled && (world.nextMs() ?? endMs) < endMs);
+  return world.settled ? end : "bound";
 }
+
+/** Everything that is due at this very moment. */
+export const runNow = (world: WorldFace): RunEnd => runFor(world, 0);
 
 /** Until only periodic timers are left, or the condition holds. */
 export function runUntil(world: WorldFace, met: () => boolean = () => false): RunEnd {

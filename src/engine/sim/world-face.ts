@@ -30,6 +30,8 @@ export interface WorldFace {
   advanceTo(atMs: number): void;
   startNode(id: NodeId): void;
   crashNode(id: NodeId, keep?: Keep): void;
+  /** Ends one process of a node; throws NOT_FOUND where it does not run. */
+  killByName(id: NodeId, name: string, keep?: Keep): void;
   pauseNode(id: NodeId): void;
   resumeNode(id: NodeId): void;
   crashAt(point: CrashPoint): void;

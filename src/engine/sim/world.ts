@@ -176,6 +176,12 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
     this.trace.say(`${labelOf(process)}: killed`);
   }
 
+  killByName(id: NodeId, name: string, keep?: Keep): void {
+    const process = this.running(id, name);
+    if (process === null) throw new EngineError("NOT_FOUND", `${name} does not run on ${id}: there are ${this.runningOn(id).join(", ") || "none"}`);
+    this.kill(process, keep);
+  }
+
   /** Stops a node in its tracks, as SIGSTOP does; peers notice nothing but silence. */
   pauseNode(id: NodeId): void {
     this.node(id).paused = true;
