@@ -1,0 +1,268 @@
+/**
+ * The fetcher of one storage node (merge.md sections 1, 3 and 6; seed 000's third step): asks what the node has listed
+ * since the last good line of `queue.<storage>` and appends it, tens of thousands of lines an fdatasync. Its cursor is that
+ * line. Runs once: it stops at what the node had when first asked. It never touches the order and pulls no entry.
+ * A torn tail is cut by the next append; a bad line inside puts the file aside and lists again from its first number.
+ */
+import { concatBytes } from "../base/bytes.ts";
+import type { Effect, Event, FileChange, Snapshot } from "../base/effects.ts";
+import type { NodeId } from "../base/ids.ts";
+import { invariant, unreachable } from "../base/invariant.ts";
+import { type Answer, type AnswerOf, LIST_COUNT_MAX, type Request } from "../wire/messages.ts";
+import type { MergeConfig, StepResult } from "./config.ts";
+import { readCursor } from "./cursor.ts";
+import { badQueueFile, QUEUE_BYTES_MAX, type QueueItems, queueFile, queueHeader, queueLines, readQueueLines, readQueueStart } from "./queue-file.ts";
+
+/** How long an answer may take: a node that needs more is passed over until the next run, and nothing is lost. */
+export const ASK_WAIT_MS = 10_000;
+/** Lists kept ahead of the write in flight: 32,768 lines, one fdatasync. */
+const AHEAD_COUNT_MAX = 4;
+const SCAN_COUNT = 8_192;
+const ASK_TIMER = "ask";
+
+export type FetchPhase = "asking" | "appending" | "done" | "failed";
+export const fetchTransitions: Record<FetchPhase, readonly FetchPhase[]> = {
+  asking: ["appending", "done", "failed"],
+  appending: ["asking", "done", "failed"],
+  done: [],
+  failed: [],
+};
+
+export type FetchState = {
+  readonly config: MergeConfig;
+  readonly storage: NodeId;
+  phase: FetchPhase;
+  generation: number;
+  /** Whole lines end here; what lies behind is torn and cut by the next append. Moves when a write is asked for. */
+  endOffset: number;
+  /** The next sequence number to ask for. */
+  nextSeq: number;
+  /** Sequence number after the last entry the node had when first asked; null until then. */
+  goalSeq: number | null;
+  /** Request in flight, or null. */
+  asked: number | null;
+  /** Answered and not yet being written. */
+  readonly ahead: QueueItems[];
+  /** A new file, or the move of a bad one, to be done before the next lines. */
+  readonly changes: FileChange[];
+  writing: number | null;
+  lastRequestId: number;
+  lastTicket: number;
+  fetchedCount: number;
+  /** Why nothing more is asked: the node was silent, or answered nonsense. */
+  failure: { readonly code: string; readonly detail: string } | null;
+  readonly notes: string[];
+};
+
+export type FetchEffect = Effect<Request, StepResult>;
+
+export const initialFetch = (config: MergeConfig, storage: NodeId): FetchState => ({
+  config,
+  storage,
+  phase: "asking",
+  generation: 0,
+  endOffset: 0,
+  nextSeq: 0,
+  goalSeq: null,
+  asked: null,
+  ahead: [],
+  changes: [],
+  writing: null,
+  lastRequestId: 0,
+  lastTicket: 0,
+  fetchedCount: 0,
+  failure: null,
+  notes: [],
+});
+
+export function stepFetch(state: FetchState, event: Event<never, Answer>, snap: Snapshot): FetchEffect[] {
+  if (state.phase === "done" || state.phase === "failed") return [late(state, event.kind)];
+  switch (event.kind) {
+    case "start":
+      return [...resume(state, snap), ...advance(state)];
+    case "message":
+      return onAnswer(state, event.from, event.requestId, event.body);
+    case "timer":
+      return onSilence(state, `no answer in ${ASK_WAIT_MS} ms`);
+    case "lost":
+      return event.peer === state.storage ? onSilence(state, "link lost") : [];
+    case "stored":
+      return onStored(state, event.ticket);
+    case "full":
+      return [end(state, { code: "STORE_FULL", detail: `queue.${state.storage} could not be written: disk full` })];
+    case "request":
+      return [];
+    default:
+      return unreachable(event);
+  }
+}
+
+const late = (state: FetchState, what: string): FetchEffect => ({ kind: "mark", name: "fetch.late", text: `${state.storage}: ${what} after the end` });
+
+// ── where the last run stopped ───────────────────────────────────────────────────────────────────────────────────────
+
+/** Finds the last good line, or begins a new generation. Lines before the queue handler's cursor are not read again. */
+function resume(state: FetchState, snap: Snapshot): FetchEffect[] {
+  const { config, storage } = state;
+  const start = readQueueStart(snap, config, storage);
+  const cursor = readCursor(snap, config.log, storage);
+  if (start.kind === "foreign") {
+    state.failure = { code: "MERGE_FILE_FOREIGN", detail: start.why };
+    return [];
+  }
+  if (start.kind === "missing") return begin(state, (cursor?.generation ?? 0) + 1, cursor?.seq ?? 0, "fetch.new-queue");
+  if (start.kind === "torn") return putAside(state, cursor?.generation ?? 0, cursor?.seq ?? 0, start.why);
+  const { header, end: headerEnd } = start.value;
+  const isCursors = cursor !== null && cursor.generation === header.generation;
+  const size = snap.fileSize(queueFile(config, storage)) ?? 0;
+  // a tail that was read before it was durable, and lost with the power: what the cursor covers is in the order
+  if (isCursors && cursor.offset > size) return begin(state, header.generation + 1, cursor.seq, "fetch.tail-lost");
+  state.generation = header.generation;
+  state.endOffset = isCursors ? cursor.offset : headerEnd;
+  state.nextSeq = isCursors ? cursor.seq : header.firstSeq;
+  const passedAt = state.endOffset;
+  if (!scan(state, snap, size)) return putAside(state, header.generation, header.firstSeq, `bad line at byte ${state.endOffset}`);
+  if (isCursors && cursor.offset === state.endOffset && passedAt >= QUEUE_BYTES_MAX) return begin(state, header.generation + 1, cursor.seq, "fetch.rotated");
+  return state.endOffset < size ? [{ kind: "mark", name: "fetch.torn-tail", text: `queue.${storage}: ${size - state.endOffset} torn bytes cut` }] : [];
+}
+
+/** Walks good lines to the end; false at a bad one. */
+function scan(state: FetchState, snap: Snapshot, size: number): boolean {
+  for (;;) {
+    const lines = readQueueLines(snap, state.config, state.storage, { offset: state.endOffset, limit: size, countMax: SCAN_COUNT });
+    state.endOffset = lines.end;
+    if (lines.count > 0) state.nextSeq = (lines.seqs[lines.count - 1] as number) + 1;
+    if (lines.badAt !== null) return false;
+    if (lines.count === 0) return true;
+  }
+}
+
+/** A new generation, listed from `firstSeq` on. The old file is replaced: the queue handler has passed it, or it never was. */
+function begin(state: FetchState, generation: number, firstSeq: number, why: string): FetchEffect[] {
+  const { config, storage } = state;
+  const header = queueHeader(config, { storage, generation, firstSeq });
+  state.changes.push({ change: "replace", file: queueFile(config, storage), bytes: header });
+  state.generation = generation;
+  state.endOffset = header.length;
+  state.nextSeq = firstSeq;
+  return [{ kind: "mark", name: why, text: `queue.${storage}: generation ${generation} from ${firstSeq}` }];
+}
+
+/** The bad file is kept for whoever wants to look; listing its range again is harmless. */
+function putAside(state: FetchState, generation: number, firstSeq: number, why: string): FetchEffect[] {
+  const { config, storage } = state;
+  const to = badQueueFile(config, storage, generation);
+  state.changes.push({ change: "rename", file: queueFile(config, storage), to });
+  state.notes.push(`queue.${storage}: ${why}; kept as ${to}, listed again from ${firstSeq}`);
+  return begin(state, generation + 1, firstSeq, "fetch.bad-line");
+}
+
+// ── asking ahead and appending ───────────────────────────────────────────────────────────────────────────────────────
+
+/** Asks for more while there is room, writes what has come, ends when both are over. */
+function advance(state: FetchState): FetchEffect[] {
+  const effects: FetchEffect[] = [];
+  if (wantsMore(state)) effects.push(...ask(state));
+  if (state.writing === null && (state.ahead.length > 0 || state.changes.length > 0)) effects.push(append(state));
+  enter(state, state.writing !== null ? "appending" : "asking");
+  if (state.writing === null && state.asked === null) effects.push(end(state, state.failure));
+  return effects;
+}
+
+const wantsMore = (state: FetchState): boolean =>
+  state.failure === null && state.asked === null && state.ahead.length < AHEAD_COUNT_MAX && (state.goalSeq === null || state.nextSeq < state.goalSeq);
+
+function ask(state: FetchState): FetchEffect[] {
+  const { log, epoch } = state.config;
+  state.asked = ++state.lastRequestId;
+  return [
+    { kind: "send", to: state.storage, requestId: state.asked, body: { kind: "storage.list", log, epoch, fromSeq: state.nextSeq, limit: LIST_COUNT_MAX } },
+    { kind: "arm", timer: ASK_TIMER, afterMs: ASK_WAIT_MS },
+  ];
+}
+
+function append(state: FetchState): FetchEffect {
+  const files = state.changes.splice(0);
+  const items = state.ahead.splice(0);
+  if (items.length > 0) {
+    const bytes = concatBytes(...items.map((each) => queueLines(state.storage, each)));
+    files.push({ change: "append", file: queueFile(state.config, state.storage), at: state.endOffset, bytes });
+    state.endOffset += bytes.length;
+  }
+  state.writing = ++state.lastTicket;
+  return { kind: "write", ticket: state.writing, db: "log", batch: [], files };
+}
+
+function onStored(state: FetchState, ticket: number): FetchEffect[] {
+  if (ticket !== state.writing) return [];
+  state.writing = null;
+  return advance(state);
+}
+
+function onAnswer(state: FetchState, from: NodeId, requestId: number, body: Answer): FetchEffect[] {
+  if (from !== state.storage || requestId !== state.asked) return [{ kind: "mark", name: "fetch.late", text: `${from}: answer ${requestId} is over` }];
+  state.asked = null;
+  const disarm: FetchEffect = { kind: "disarm", timer: ASK_TIMER };
+  if (body.kind === "storage.listed") return [disarm, ...onListed(state, body), ...advance(state)];
+  const told =
+    body.kind === "refused" ? { code: body.code, detail: body.text } : { code: "FRAME_CORRUPT", detail: `${from} answered storage.list with ${body.kind}` };
+  state.failure = told;
+  return [disarm, { kind: "mark", name: "fetch.refused", text: told.detail }, ...advance(state)];
+}
+
+function onListed(state: FetchState, listed: AnswerOf<"storage.listed">): FetchEffect[] {
+  const { bytes, hashes, nextSeq, lastSeq } = listed;
+  if (lastSeq < state.nextSeq) return regressed(state, lastSeq);
+  const firstSeq = nextSeq - bytes.length;
+  const whole = hashes.length === bytes.length * 32 && firstSeq >= state.nextSeq && nextSeq <= lastSeq && bytes.every((each) => each <= 65_535);
+  if (!whole || (nextSeq === state.nextSeq && nextSeq < lastSeq)) {
+    const detail = `${state.storage} listed ${bytes.length} entries up to ${nextSeq} of ${lastSeq}, asked from ${state.nextSeq}`;
+    state.failure = { code: "FRAME_CORRUPT", detail };
+    return [{ kind: "mark", name: "fetch.nonsense", text: detail }];
+  }
+  if (bytes.length > 0) state.ahead.push({ firstSeq, hashes, bytes });
+  state.fetchedCount += bytes.length;
+  state.nextSeq = nextSeq;
+  state.goalSeq ??= lastSeq;
+  return [];
+}
+
+/** The node has lost its folder and counts anew: so do we. What we listed before is in the order or held by other nodes. */
+function regressed(state: FetchState, lastSeq: number): FetchEffect[] {
+  state.notes.push(`${state.storage} has entries below ${lastSeq}, it had listed up to ${state.nextSeq}: it lost its store; listed again from 0`);
+  state.ahead.length = 0;
+  state.goalSeq = null;
+  return [
+    { kind: "mark", name: "fetch.regressed", text: `${state.storage}: ${lastSeq} below ${state.nextSeq}` },
+    ...begin(state, state.generation + 1, 0, "fetch.new-queue"),
+  ];
+}
+
+function onSilence(state: FetchState, why: string): FetchEffect[] {
+  if (state.asked === null) return [];
+  state.asked = null;
+  const detail = `${state.storage}: ${why}; its entries wait for the next run`;
+  state.failure = { code: "UNAVAILABLE", detail };
+  state.notes.push(detail);
+  return [{ kind: "disarm", timer: ASK_TIMER }, { kind: "mark", name: "fetch.silent", text: detail }, ...advance(state)];
+}
+
+function end(state: FetchState, error: FetchState["failure"]): FetchEffect {
+  enter(state, error === null ? "done" : "failed");
+  const { config, storage, fetchedCount, nextSeq, notes } = state;
+  const body: StepResult = {
+    step: "fetch",
+    log: config.logName,
+    target: storage,
+    changed: fetchedCount > 0,
+    counts: { fetched: fetchedCount, seq: nextSeq },
+    notes,
+  };
+  return { kind: "done", body: error === null ? body : { ...body, error } };
+}
+
+function enter(state: FetchState, next: FetchPhase): void {
+  if (state.phase === next) return;
+  invariant(fetchTransitions[state.phase].includes(next), `fetcher of ${state.storage}: ${next} may follow ${state.phase}`);
+  state.phase = next;
+}

@@ -1,0 +1,104 @@
+/**
+ * What the storage role gives away (merge.md section 2): `storage.list` in the order entries came, `storage.get` by hash.
+ * Only what is durable is listed. A row that does not read any more is an entry that this node cannot serve, and said so:
+ * another lister can. Hot path: entries are asked for in the order they were listed, so the index is asked once a run.
+ */
+import type { Snapshot } from "../base/effects.ts";
+import { EngineError } from "../base/errors.ts";
+import { bundleOffsets, joinBundles } from "../log/entry.ts";
+import { logKeys } from "../store/keys.ts";
+import { type AnswerOf, BUNDLE_BYTES_MAX, LIST_COUNT_MAX, type RequestOf } from "../wire/messages.ts";
+import { equalAt } from "./hash-table.ts";
+import { entryLength, findSeqs, receiptCount, receiptRows, receiptsAt } from "./receipt.ts";
+import type { StorageState } from "./storage-state.ts";
+
+/** Items are the entries `[nextSeq − n, nextSeq)`; both `lastSeq` and `oldestPendingSeq` say where the next one would be. */
+export function readList(state: StorageState, ask: RequestOf<"storage.list">, snap: Snapshot): AnswerOf<"storage.listed"> {
+  const from = Math.max(ask.fromSeq, state.forgottenSeq);
+  const to = Math.min(state.storedSeq, from + Math.min(ask.limit, LIST_COUNT_MAX));
+  const count = Math.max(0, to - from);
+  const hashes = new Uint8Array(count * 32);
+  const bytes: number[] = [];
+  if (count > 0)
+    for (const [firstSeq, row] of receiptRows(snap, state.config.log, from, to)) {
+      const end = Math.min(to, firstSeq + receiptCount(row));
+      const start = Math.max(from, firstSeq);
+      if (start < end) hashes.set(row.hashes.subarray((start - firstSeq) * 32, (end - firstSeq) * 32), (start - from) * 32);
+      for (let seq = start; seq < end; seq++) bytes.push(entryLength(row, seq - firstSeq));
+    }
+  if (bytes.length !== count) throw new EngineError("STORE_CORRUPT", `receipt rows hold ${bytes.length} of the entries [${from}, ${to})`);
+  return { kind: "storage.listed", hashes, bytes, nextSeq: Math.max(from, to), lastSeq: state.storedSeq, oldestPendingSeq: state.settledSeq };
+}
+
+/** Entries of the first hashes asked for, until 1 MiB: what is not served is asked again. */
+export function readEntries(state: StorageState, ask: RequestOf<"storage.get">, snap: Snapshot): AnswerOf<"storage.entries"> {
+  const count = ask.hashes.length / 32;
+  const walk = new LotWalk(state, snap);
+  const parts: Uint8Array[] = [];
+  const absent: number[] = [];
+  let bytes = 0;
+  let served = 0;
+  for (; served < count; served++) {
+    const entry = walk.entry(ask.hashes, served * 32);
+    if (entry === null) {
+      absent.push(served);
+      continue;
+    }
+    if (bytes > 0 && bytes + entry.length > BUNDLE_BYTES_MAX) break;
+    bytes += entry.length;
+    parts.push(entry);
+  }
+  return { kind: "storage.entries", bundle: joinBundles(parts), served, absent };
+}
+
+type OpenLot = { readonly firstSeq: number; readonly hashes: Uint8Array; readonly bundle: Uint8Array; readonly offsets: Uint32Array };
+
+/** Finds entries by hash, expecting each one right behind the last. Lives as long as its snapshot. */
+class LotWalk {
+  private readonly state: StorageState;
+  private readonly snap: Snapshot;
+  private lot: OpenLot | null = null;
+  private nextSeq = 0;
+
+  constructor(state: StorageState, snap: Snapshot) {
+    this.state = state;
+    this.snap = snap;
+  }
+
+  /** The entry with its length, as a view; null where it is unknown, forgotten, or its row does not read. */
+  entry(hashes: Uint8Array, at: number): Uint8Array | null {
+    const lot = this.lotWith(this.nextSeq);
+    const i = lot === null ? 0 : this.nextSeq - lot.firstSeq;
+    if (lot !== null && equalAt(lot.hashes, i * 32, hashes, at)) return this.take(lot, i);
+    const seq = findSeqs(this.snap, this.state.config.log, hashes.subarray(at, at + 32))[0] as number;
+    const found = seq < 0 ? null : this.lotWith(seq);
+    return found === null ? null : this.take(found, seq - found.firstSeq);
+  }
+
+  private take(lot: OpenLot, i: number): Uint8Array {
+    this.nextSeq = lot.firstSeq + i + 1;
+    return lot.bundle.subarray(lot.offsets[i], lot.offsets[i + 1]);
+  }
+
+  private lotWith(seq: number): OpenLot | null {
+    if (seq < this.state.forgottenSeq || seq >= this.state.storedSeq) return null;
+    if (this.lot !== null && seq >= this.lot.firstSeq && seq < this.lot.firstSeq + this.lot.offsets.length - 1) return this.lot;
+    const lot = this.read(seq);
+    if (lot !== null) this.lot = lot;
+    return lot;
+  }
+
+  private read(seq: number): OpenLot | null {
+    const { log } = this.state.config;
+    try {
+      const receipts = receiptsAt(this.snap, log, seq);
+      const bundle = receipts === null ? undefined : this.snap.get("log", logKeys.pending(log, receipts.firstSeq));
+      if (receipts === null || bundle === undefined) return null;
+      const offsets = bundleOffsets(bundle);
+      return offsets.length === receiptCount(receipts.row) + 1 ? { firstSeq: receipts.firstSeq, hashes: receipts.row.hashes, bundle, offsets } : null;
+    } catch (cause) {
+      if (cause instanceof EngineError && (cause.code === "STORE_CORRUPT" || cause.code === "LOG_ENCODING")) return null;
+      throw cause;
+    }
+  }
+}
