@@ -72,7 +72,14 @@ async function measure(name: string, index: HashIndex): Promise<void> {
     if (index.find(snap, LOG, "i", hashes, fullHashAt).some((at, i) => at !== size + i)) throw new Error("lost a hash");
     times.push(Bun.nanoseconds());
     const [a, b, c, d, e] = times as [number, number, number, number, number];
-    spent = { fresh: spent.fresh + b - a, insert: spent.insert + c - b, commit: spent.commit + d - c, again: spent.again + e - d, worst: Math.max(spent.worst, c - b), count: spent.count + BATCH };
+    spent = {
+      fresh: spent.fresh + b - a,
+      insert: spent.insert + c - b,
+      commit: spent.commit + d - c,
+      again: spent.again + e - d,
+      worst: Math.max(spent.worst, c - b),
+      count: spent.count + BATCH,
+    };
     const done = size + BATCH;
     if ([10_000, 100_000, 300_000, ENTRIES].some((mark) => size < mark && done >= mark)) {
       const us = (ns: number): string => (ns / spent.count / 1_000).toFixed(2);

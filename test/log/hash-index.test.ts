@@ -103,7 +103,9 @@ test("runs: many batches of all sizes, against the plain rows, across merges of 
     insert(treeIndex, plain, other, hashes);
     runCountMax = Math.max(runCountMax, readManifest(runs, AT).runs.length);
     if (batch % 20 > 0) continue;
-    const asked = Array.from({ length: 300 }, () => (nextBelow(random, 2) === 0 ? nextBytes(random, 32) : (order.hashes[nextBelow(random, order.hashes.length)] as Uint8Array)));
+    const asked = Array.from({ length: 300 }, () =>
+      nextBelow(random, 2) === 0 ? nextBytes(random, 32) : (order.hashes[nextBelow(random, order.hashes.length)] as Uint8Array),
+    );
     expect(find(index, runs, order, asked)).toEqual(find(treeIndex, plain, other, asked));
   }
   expect(find(index, runs, order, order.hashes)).toEqual(order.hashes.map((_, i) => i));
@@ -125,7 +127,13 @@ test("runs: what merges leave behind is removed", () => {
 test("runs: a new hash is answered without reading a run", () => {
   const random = prng(6);
   const [snap, order, index] = [new MapSnapshot(), new Order(), runsIndex(new FilterCache())];
-  for (let batch = 0; batch < 30; batch++) insert(index, snap, order, Array.from({ length: 2_000 }, () => nextBytes(random, 32)));
+  for (let batch = 0; batch < 30; batch++)
+    insert(
+      index,
+      snap,
+      order,
+      Array.from({ length: 2_000 }, () => nextBytes(random, 32)),
+    );
   const asked = Array.from({ length: 4_096 }, () => nextBytes(random, 32));
   find(index, snap, order, asked); // filters are read now
   snap.rangeCount = 0;
@@ -142,7 +150,8 @@ test("property: records come out in order, without repeats, whatever the hashes 
       const want = [...new Set(Array.from({ length: hashes.length }, (_, i) => records.subarray(i * 16, i * 16 + 16).toHex()))].sort();
       const sorted = sortRecords(records);
       expect(sorted.toHex()).toBe(want.join(""));
-      for (let at = 16; at < sorted.length; at += 16) expect(compareRecords(new DataView(sorted.buffer), at - 16, new DataView(sorted.buffer), at)).toBeLessThan(0);
+      for (let at = 16; at < sorted.length; at += 16)
+        expect(compareRecords(new DataView(sorted.buffer), at - 16, new DataView(sorted.buffer), at)).toBeLessThan(0);
     }),
   );
   expect(split32(sortRecords(new Uint8Array(0))).length).toBe(0);

@@ -1,46 +1,54 @@
 /**
- * The filter of one sorted run (merge.md section 6): 12 bits a record answer "surely not here" for all but about one new
- * hash in two hundred. A Bloom filter in blocks of 64 bytes, the block chosen by the leading bits of the hash: a run that
+ * The filter of one sorted run (merge.md section 6): 16 bits a record answer "surely not here" for all but about one new
+ * hash in a thousand. A Bloom filter in blocks of 64 bytes, the block chosen by the leading bits of the hash: a run that
  * is written in hash order writes its filter front to back, so a merge may stop after any record. Stored in rows of 252
  * blocks. What is known of finished runs is cached, up to a limit; dropping it costs reads, never an answer.
  */
 import type { Op, Snapshot } from "../base/effects.ts";
 
-const BITS_PER_RECORD = 12;
+/** Four more than the specification's sketch: a false alarm costs a seek, and half a mebibyte per million records is less dear. */
+const BITS_PER_RECORD = 16;
 const BLOCK_BYTES = 64;
 const BLOCK_BITS = BLOCK_BYTES * 8;
 /** Bits set a record. */
-const PROBE_COUNT = 6;
+const PROBE_COUNT = 8;
 /** Blocks in one row: four pages of the store, less its own few bytes. */
 const ROW_BLOCKS = 252;
-/** Filters of forty million records; beyond it the least recently used run is read again when asked. */
+/** Filters of thirty million records; beyond it the least recently used run is read again when asked. */
 export const FILTER_CACHE_BYTES_MAX = 64 * 1_024 * 1_024;
 
 /** Number of 64-byte blocks for so many records. */
 export const filterBlocks = (recordCount: number): number => Math.max(1, Math.ceil((recordCount * BITS_PER_RECORD) / BLOCK_BITS));
 const rowBytes = (blockCount: number, row: number): number => Math.min(ROW_BLOCKS, blockCount - row * ROW_BLOCKS) * BLOCK_BYTES;
 
-/** The block of a hash: its leading 32 bits, scaled to the number of blocks. `high` is its first 48 bits. */
-const blockOf = (high: number, blockCount: number): number => Math.floor((Math.floor(high / 0x1_0000) * blockCount) / 0x1_0000_0000);
+/** What the filters look at in a hash. */
+export type Probe = {
+  /** Its leading 32 bits: they choose the block. */
+  lead: number;
+  /** Where the probes within the block begin and how far apart they are, from the 48 bits behind. */
+  start: number;
+  step: number;
+};
 
-/** Where probes begin and how far apart they are, from the bits that did not choose the block. */
-const probeStart = (high: number, low: number): number => (high % 0x1_0000) ^ (low >>> 16);
-const probeStep = (low: number): number => low | 1;
+/** The probe of a hash by its first 6 bytes and the 4 behind them. */
+export function setProbe(probe: Probe, high: number, low: number): void {
+  probe.lead = Math.floor(high / 0x1_0000);
+  probe.start = (high % 0x1_0000) ^ (low >>> 16);
+  probe.step = low | 1;
+}
 
-function setBits(row: Uint8Array, offset: number, high: number, low: number): void {
-  const step = probeStep(low);
-  for (let i = 0, bit = probeStart(high, low); i < PROBE_COUNT; i++, bit = (bit + step) | 0) {
-    const at = bit & (BLOCK_BITS - 1);
-    row[offset + (at >> 3)] = (row[offset + (at >> 3)] as number) | (1 << (at & 7));
+const blockOf = (lead: number, blockCount: number): number => Math.floor((lead * blockCount) / 0x1_0000_0000);
+
+function setBits(row: Uint8Array, offset: number, { start, step }: Probe): void {
+  for (let i = 0, bit = start; i < PROBE_COUNT; i++, bit = (bit + step) | 0) {
+    const at = offset + ((bit & (BLOCK_BITS - 1)) >> 3);
+    row[at] = (row[at] as number) | (1 << (bit & 7));
   }
 }
 
-function hasBits(row: Uint8Array, offset: number, high: number, low: number): boolean {
-  const step = probeStep(low);
-  for (let i = 0, bit = probeStart(high, low); i < PROBE_COUNT; i++, bit = (bit + step) | 0) {
-    const at = bit & (BLOCK_BITS - 1);
-    if (((row[offset + (at >> 3)] as number) & (1 << (at & 7))) === 0) return false;
-  }
+function hasBits(row: Uint8Array, offset: number, { start, step }: Probe): boolean {
+  for (let i = 0, bit = start; i < PROBE_COUNT; i++, bit = (bit + step) | 0)
+    if (((row[offset + ((bit & (BLOCK_BITS - 1)) >> 3)] as number) & (1 << (bit & 7))) === 0) return false;
   return true;
 }
 
@@ -57,10 +65,10 @@ export class FilterWriter {
     this.blockCount = blockCount;
   }
 
-  add(high: number, low: number): void {
-    const block = blockOf(high, this.blockCount);
+  add(probe: Probe): void {
+    const block = blockOf(probe.lead, this.blockCount);
     const n = Math.floor(block / ROW_BLOCKS);
-    setBits(this.rows.get(n) ?? this.open(n), (block - n * ROW_BLOCKS) * BLOCK_BYTES, high, low);
+    setBits(this.rows.get(n) ?? this.open(n), (block - n * ROW_BLOCKS) * BLOCK_BYTES, probe);
   }
 
   private open(n: number): Uint8Array {
@@ -85,11 +93,11 @@ export class Filter {
   }
 
   /** Whether the run may hold a record of this hash. */
-  mayHold(snap: Snapshot, keyOf: (row: number) => Uint8Array, high: number, low: number): boolean {
-    const block = blockOf(high, this.blockCount);
+  mayHold(snap: Snapshot, keyOf: (row: number) => Uint8Array, probe: Probe): boolean {
+    const block = blockOf(probe.lead, this.blockCount);
     const n = Math.floor(block / ROW_BLOCKS);
     const row = this.rows[n] ?? this.read(snap, keyOf(n), n);
-    return hasBits(row, (block - n * ROW_BLOCKS) * BLOCK_BYTES, high, low);
+    return hasBits(row, (block - n * ROW_BLOCKS) * BLOCK_BYTES, probe);
   }
 
   private read(snap: Snapshot, key: Uint8Array, n: number): Uint8Array {

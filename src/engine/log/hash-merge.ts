@@ -5,26 +5,37 @@
  */
 import { viewOf } from "../base/bytes.ts";
 import type { Op, Snapshot } from "../base/effects.ts";
-import { FilterWriter } from "./hash-filter.ts";
+import { FilterWriter, type Probe, setProbe } from "./hash-filter.ts";
 import { blockKey, filterKey, type IndexAt, type Merge, type Run } from "./hash-manifest.ts";
-import { compareRecords, prefixHigh, prefixLow, RECORD_BYTES } from "./hash-record.ts";
+import { compareRecords, copyRecord, prefixHigh, prefixLow, RECORD_BYTES, wordsOf } from "./hash-record.ts";
 
 /** 4,000 bytes: a value of one page of the store, with room for the store's own few bytes. */
 export const BLOCK_RECORDS = 250;
 const STAMP_LIMIT = 2 ** 48;
 
-/** What a slice has of one source: its records from the position on, as far as they were read. */
-type Source = { readonly view: DataView; readonly bytes: Uint8Array; at: number; readonly more: boolean };
+/** What a slice has of one source: its records from about the position on, as far as they were read. */
+type Source = {
+  readonly view: DataView;
+  readonly words: Uint32Array;
+  /** First 6 bytes of each record: nearly always all that is compared. */
+  readonly highs: Float64Array;
+  /** Number of the next record. */
+  next: number;
+  /** Whether the run goes on behind what was read. */
+  readonly more: boolean;
+};
 
 /** Writes records behind those a run has, in blocks, and its filter; gives the run as it is then. */
 export function appendRecords(snap: Snapshot, at: IndexAt, run: Run, records: Uint8Array): { ops: Op[]; run: Run } {
   const ops: Op[] = [];
   const view = viewOf(records);
   const filter = new FilterWriter(snap, (row) => filterKey(at, run.id, row), run.filterBlockCount);
+  const probe: Probe = { lead: 0, start: 0, step: 0 };
   let stamp = run.stamp;
   for (let offset = 0; offset < records.length; offset += RECORD_BYTES) {
     const high = prefixHigh(view, offset);
-    filter.add(high, prefixLow(view, offset));
+    setProbe(probe, high, prefixLow(view, offset));
+    filter.add(probe);
     stamp = (stamp + high) % STAMP_LIMIT;
   }
   for (let offset = 0; offset < records.length; offset += BLOCK_RECORDS * RECORD_BYTES) {
@@ -39,8 +50,10 @@ export function mergeSlice(snap: Snapshot, at: IndexAt, merge: Merge, recordsMax
   const blockCount = Math.ceil(recordsMax / BLOCK_RECORDS);
   const sources = merge.sources.map((id) => openSource(snap, at, id, merge, Math.ceil(blockCount / merge.sources.length) + 2));
   const records = new Uint8Array(blockCount * BLOCK_RECORDS * RECORD_BYTES);
-  const end = fill(records, sources, merge.output.recordCount > 0 ? merge.position : null);
-  const done = sources.every((source) => !source.more && source.at === source.bytes.length);
+  if (merge.output.recordCount > 0) for (const source of sources) skip(source, viewOf(merge.position));
+  const end = fill(records, sources) * RECORD_BYTES;
+  if (end > 0) for (const source of sources) skip(source, viewOf(records.subarray(end - RECORD_BYTES, end)));
+  const done = sources.every((source) => !source.more && source.next === source.highs.length);
   if (end === 0) return { ops: [], merge, done };
   const { ops, run } = appendRecords(snap, at, merge.output, records.subarray(0, end));
   return { ops, merge: { ...merge, output: run, position: records.slice(end - RECORD_BYTES, end) }, done };
@@ -65,7 +78,10 @@ function openSource(snap: Snapshot, at: IndexAt, id: number, merge: Merge, block
     bytes.set(block, offset);
     offset += block.length;
   }
-  return { bytes, view: viewOf(bytes), at: 0, more: blocks.length === blockCount };
+  const view = viewOf(bytes);
+  const highs = new Float64Array(length / RECORD_BYTES);
+  for (let i = 0; i < highs.length; i++) highs[i] = prefixHigh(view, i * RECORD_BYTES);
+  return { view, words: wordsOf(bytes), highs, next: 0, more: blocks.length === blockCount };
 }
 
 /** The least key above this one. */
@@ -76,37 +92,42 @@ export function behind(key: Uint8Array): Uint8Array {
 }
 
 /**
- * Takes the smallest record of all sources until `records` is full or a source was not read far enough to know it.
- * Records up to `position` were written by earlier slices; a record that several sources have is taken once. Gives the end.
+ * Takes the smallest record of all sources until `records` is full or a source was not read far enough to know it. A record
+ * that several sources have is taken once. Gives the number of records.
  */
-function fill(records: Uint8Array, sources: readonly Source[], position: Uint8Array | null): number {
-  const written = viewOf(records);
-  if (position !== null) for (const source of sources) skip(source, viewOf(position));
-  let end = 0;
-  while (end < records.length) {
+function fill(records: Uint8Array, sources: readonly Source[]): number {
+  const [view, words] = [viewOf(records), wordsOf(records)];
+  const room = records.length / RECORD_BYTES;
+  let count = 0;
+  while (count < room) {
     const least = leastOf(sources);
     if (least === null) break;
-    if (end === 0 || compareRecords(written, end - RECORD_BYTES, least.view, least.at) !== 0) {
-      for (let byte = 0; byte < RECORD_BYTES; byte++) records[end + byte] = least.bytes[least.at + byte] as number;
-      end += RECORD_BYTES;
-    }
-    least.at += RECORD_BYTES;
+    const repeated = count > 0 && compareRecords(view, (count - 1) * RECORD_BYTES, least.view, least.next * RECORD_BYTES) === 0;
+    if (!repeated) copyRecord(least.words, least.next, words, count++);
+    least.next++;
   }
-  if (end > 0) for (const source of sources) skip(source, new DataView(records.buffer, end - RECORD_BYTES, RECORD_BYTES));
-  return end;
+  return count;
 }
 
+/** Passes over the records up to this one. */
 function skip(source: Source, position: DataView): void {
-  while (source.at < source.bytes.length && compareRecords(source.view, source.at, position, 0) <= 0) source.at += RECORD_BYTES;
+  while (source.next < source.highs.length && compareRecords(source.view, source.next * RECORD_BYTES, position, 0) <= 0) source.next++;
 }
 
 /** The source with the smallest next record; null at the end, or where a source must be read further first. */
 function leastOf(sources: readonly Source[]): Source | null {
   let least: Source | null = null;
+  let high = 0;
   for (const source of sources) {
-    if (source.at === source.bytes.length) {
+    if (source.next === source.highs.length) {
       if (source.more) return null;
-    } else if (least === null || compareRecords(source.view, source.at, least.view, least.at) < 0) least = source;
+      continue;
+    }
+    const own = source.highs[source.next] as number;
+    if (least === null || own < high || (own === high && compareRecords(source.view, source.next * RECORD_BYTES, least.view, least.next * RECORD_BYTES) < 0)) {
+      least = source;
+      high = own;
+    }
   }
   return least;
 }

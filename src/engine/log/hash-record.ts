@@ -3,7 +3,7 @@
  * the order by hash, then by index. 80 bits do not name a hash for certain: every hit is a candidate, to be compared with
  * the full hash. Hot: sorting and searching work on arrays of records, never on an object per record.
  */
-import { equalBytes, viewOf } from "../base/bytes.ts";
+import { viewOf } from "../base/bytes.ts";
 import type { Op, Snapshot } from "../base/effects.ts";
 import { HASH_BYTES, type Hash, type LogId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
@@ -13,15 +13,16 @@ export type IndexSpace = "i" | "j";
 /** The hash that stands at an index, or null where none does (any more). */
 export type FullHashAt = (index: number) => Hash | null;
 
-/** From hashes to indexes. Several indexes may be known for one hash; those that `fullHashAt` denies are passed over. */
+/** From hashes to indexes. What `fullHashAt` denies is passed over: other hashes that begin alike, and an end that was cut. */
 export interface HashIndex {
-  /** For each hash the smallest index that holds it, or −1. */
+  /** For each hash the index where `fullHashAt` has it, or −1. A log has no hash twice: where there were two, it is one of them. */
   find(snap: Snapshot, log: LogId, space: IndexSpace, hashes: Uint8Array, fullHashAt: FullHashAt): Float64Array;
   /** Operations that make the hashes found at `firstIndex` and on. One call a batch. */
   insertOps(snap: Snapshot, log: LogId, space: IndexSpace, hashes: Uint8Array, firstIndex: number): Op[];
 }
 
 export const RECORD_BYTES = 16;
+export const RECORD_WORDS = RECORD_BYTES / 4;
 export const PREFIX_BYTES = 10;
 const INDEX_LIMIT = 2 ** 48;
 
@@ -61,10 +62,20 @@ export function sortedByHash(view: DataView, count: number, stride: number): Uin
 export function sortRecords(records: Uint8Array): Uint8Array {
   const count = records.length / RECORD_BYTES;
   const order = sortedByHash(viewOf(records), count, RECORD_BYTES);
-  const recordAt = (i: number): Uint8Array => records.subarray((order[i] as number) * RECORD_BYTES, ((order[i] as number) + 1) * RECORD_BYTES);
-  const sorted = new Uint8Array(records.length);
-  for (let i = 0; i < count; i++) sorted.set(recordAt(i), i * RECORD_BYTES);
-  return withoutRepeats(settle(sorted));
+  const from = wordsOf(records);
+  const sorted = new Uint32Array(count * RECORD_WORDS);
+  for (let i = 0; i < count; i++) copyRecord(from, order[i] as number, sorted, i);
+  return withoutRepeats(settle(new Uint8Array(sorted.buffer)));
+}
+
+/** The bytes of records as words, for copying: a view where they lie on a word boundary. */
+export function wordsOf(records: Uint8Array): Uint32Array {
+  const aligned = records.byteOffset % 4 === 0 ? records : records.slice();
+  return new Uint32Array(aligned.buffer, aligned.byteOffset, aligned.length / 4);
+}
+
+export function copyRecord(from: Uint32Array, fromRecord: number, to: Uint32Array, toRecord: number): void {
+  for (let word = 0; word < RECORD_WORDS; word++) to[toRecord * RECORD_WORDS + word] = from[fromRecord * RECORD_WORDS + word] as number;
 }
 
 /** Moves each record down until it is in place: next to no work, for only records with the same high bits can be out of it. */
@@ -113,31 +124,25 @@ export function lowerBound(records: DataView, hash: DataView, hashAt: number): n
   return from * RECORD_BYTES;
 }
 
-/** Indexes that may belong to each of a list of hashes. */
-export type Candidates = (number[] | undefined)[];
+/** Hashes that are looked for, and where they were found so far: −1 until then. */
+export type Search = { readonly hashes: Uint8Array; readonly view: DataView; readonly fullHashAt: FullHashAt; readonly found: Float64Array };
 
-/** Adds the indexes of all records with the prefix of hash i; `records` holds all that a part of the index has. */
-export function collect(candidates: Candidates, i: number, records: DataView, hashes: DataView): void {
-  const hashAt = i * HASH_BYTES;
-  for (let at = lowerBound(records, hashes, hashAt); at < records.byteLength; at += RECORD_BYTES) {
-    if (!samePrefix(records, at, hashes, hashAt)) break;
-    candidates[i] ??= [];
-    candidates[i]?.push(recordIndex(records, at));
-  }
+export function newSearch(hashes: Uint8Array, fullHashAt: FullHashAt): Search {
+  return { hashes, view: viewOf(hashes), fullHashAt, found: new Float64Array(hashes.length / HASH_BYTES).fill(-1) };
 }
 
-/** The smallest candidate of each hash that stands where it says, or −1. */
-export function confirm(candidates: Candidates, hashes: Uint8Array, fullHashAt: FullHashAt): Float64Array {
-  const found = new Float64Array(hashes.length / HASH_BYTES).fill(-1);
-  for (let i = 0; i < found.length; i++) {
-    const hash = hashes.subarray(i * HASH_BYTES, (i + 1) * HASH_BYTES);
-    const holder = candidates[i]
-      ?.sort((a, b) => a - b)
-      .find((index) => {
-        const full = fullHashAt(index);
-        return full !== null && equalBytes(full, hash);
-      });
-    if (holder !== undefined) found[i] = holder;
-  }
-  return found;
+/** Whether the full hash at an index is hash i. */
+export function confirm({ hashes, fullHashAt, found }: Search, i: number, index: number): boolean {
+  const full = fullHashAt(index);
+  if (full === null) return false;
+  for (let byte = 0; byte < HASH_BYTES; byte++) if (full[byte] !== hashes[i * HASH_BYTES + byte]) return false;
+  found[i] = index;
+  return true;
+}
+
+/** Looks for hash i in a sorted part of an index: each record with its first bytes is a candidate. */
+export function searchRecords(search: Search, i: number, records: DataView): void {
+  const hashAt = i * HASH_BYTES;
+  for (let at = lowerBound(records, search.view, hashAt); at < records.byteLength; at += RECORD_BYTES)
+    if (!samePrefix(records, at, search.view, hashAt) || confirm(search, i, recordIndex(records, at))) return;
 }

@@ -7,20 +7,20 @@
 import { concatBytes, viewOf } from "../base/bytes.ts";
 import type { Op, Snapshot } from "../base/effects.ts";
 import { HASH_BYTES } from "../base/ids.ts";
-import { FilterCache, filterBlocks } from "./hash-filter.ts";
+import { FilterCache, filterBlocks, type Probe, setProbe } from "./hash-filter.ts";
 import { blockKey, filterKey, type IndexAt, type Leaving, type Manifest, type Merge, putManifest, type Run, readManifest, youngKey } from "./hash-manifest.ts";
 import { appendRecords, behind, mergeSlice } from "./hash-merge.ts";
 import {
-  type Candidates,
-  collect,
-  confirm,
   type HashIndex,
+  newSearch,
   PREFIX_BYTES,
   prefixHigh,
   prefixLow,
   RECORD_BYTES,
   recordsOf,
+  type Search,
   samePrefix,
+  searchRecords,
   sortedByHash,
   sortRecords,
 } from "./hash-record.ts";
@@ -47,17 +47,16 @@ export function runsIndex(cache: FilterCache = new FilterCache()): HashIndex {
   return {
     find(snap, log, space, hashes, fullHashAt) {
       const at = { log, space };
-      const view = viewOf(hashes);
-      const candidates: Candidates = [];
+      const search = newSearch(hashes, fullHashAt);
       const young = viewOf(snap.get("log", youngKey(at)) ?? NO_BYTES);
-      for (let i = 0; i * HASH_BYTES < hashes.length; i++) collect(candidates, i, young, view);
+      if (young.byteLength > 0) for (let i = 0; i < search.found.length; i++) searchRecords(search, i, young);
       const { runs } = readManifest(snap, at);
-      if (runs.length > 0) {
-        const order = sortedByHash(view, hashes.length / HASH_BYTES, HASH_BYTES);
-        for (const run of runs) collectFromRun(snap, at, cache, run, { candidates, view, order });
-        cache.shrink();
-      }
-      return confirm(candidates, hashes, fullHashAt);
+      if (runs.length === 0) return search.found;
+      const ordered = inOrder(search);
+      // small runs first: what was listed by two storage nodes was ordered a moment ago
+      for (const run of [...runs].sort((a, b) => a.level - b.level || b.id - a.id)) searchRun(snap, at, cache, run, ordered);
+      cache.shrink();
+      return search.found;
     },
 
     insertOps(snap, log, space, hashes, firstIndex) {
@@ -75,19 +74,42 @@ export function runsIndex(cache: FilterCache = new FilterCache()): HashIndex {
 
 // ------------------------------------------------------------------ finding
 
-type Question = { readonly candidates: Candidates; readonly view: DataView /** The hashes in ascending order. */; readonly order: Uint32Array };
+/** A search with its hashes in ascending order: `items[n]` is the number of the n-th, `probes` what the filters look at. */
+type Ordered = {
+  readonly search: Search;
+  readonly items: Uint32Array;
+  readonly probes: { readonly leads: Uint32Array; readonly starts: Int32Array; readonly steps: Int32Array };
+};
 
-/** Asks the filter for every hash, and the blocks only for those that pass; hashes come in order, so neighbours share a block. */
-function collectFromRun(snap: Snapshot, at: IndexAt, cache: FilterCache, run: Run, question: Question): void {
-  const { candidates, view, order } = question;
+function inOrder(search: Search): Ordered {
+  const count = search.found.length;
+  const items = sortedByHash(search.view, count, HASH_BYTES);
+  const probes = { leads: new Uint32Array(count), starts: new Int32Array(count), steps: new Int32Array(count) };
+  const probe: Probe = { lead: 0, start: 0, step: 0 };
+  for (let n = 0; n < count; n++) {
+    const hashAt = (items[n] as number) * HASH_BYTES;
+    setProbe(probe, prefixHigh(search.view, hashAt), prefixLow(search.view, hashAt));
+    probes.leads[n] = probe.lead;
+    probes.starts[n] = probe.start;
+    probes.steps[n] = probe.step;
+  }
+  return { search, items, probes };
+}
+
+/** Asks the filter for every hash not found yet, and the blocks only for those that pass; hashes come in order, so neighbours share a block. */
+function searchRun(snap: Snapshot, at: IndexAt, cache: FilterCache, run: Run, { search, items, probes }: Ordered): void {
   const filter = cache.filter(runName(at, run), run.filterBlockCount);
   const keyOf = (row: number): Uint8Array => filterKey(at, run.id, row);
+  const probe: Probe = { lead: 0, start: 0, step: 0 };
   let block: DataView | null = null;
-  for (const i of order) {
-    const high = prefixHigh(view, i * HASH_BYTES);
-    if (!filter.mayHold(snap, keyOf, high, prefixLow(view, i * HASH_BYTES))) continue;
-    if (block === null || !spans(block, high)) block = lookUp(snap, at, run, i, question);
-    else collect(candidates, i, block, view);
+  for (let n = 0; n < items.length; n++) {
+    probe.lead = probes.leads[n] as number;
+    probe.start = probes.starts[n] as number;
+    probe.step = probes.steps[n] as number;
+    const i = items[n] as number;
+    if (!filter.mayHold(snap, keyOf, probe) || (search.found[i] as number) >= 0) continue;
+    if (block !== null && spans(block, prefixHigh(search.view, i * HASH_BYTES))) searchRecords(search, i, block);
+    else block = lookUp(snap, at, run, search, i);
   }
 }
 
@@ -97,9 +119,9 @@ function spans(block: DataView, high: number): boolean {
 }
 
 /** Reads the block that hash i would be in, and those before it as long as they begin with that very hash. Gives the first read. */
-function lookUp(snap: Snapshot, at: IndexAt, run: Run, i: number, { candidates, view }: Question): DataView | null {
+function lookUp(snap: Snapshot, at: IndexAt, run: Run, search: Search, i: number): DataView | null {
   const last = new Uint8Array(RECORD_BYTES).fill(0xff);
-  last.set(new Uint8Array(view.buffer, view.byteOffset + i * HASH_BYTES, PREFIX_BYTES));
+  last.set(search.hashes.subarray(i * HASH_BYTES, i * HASH_BYTES + PREFIX_BYTES));
   const lowest = blockKey(at, run.id, NO_BYTES);
   let first: DataView | null = null;
   for (let below: Uint8Array | null = behind(blockKey(at, run.id, last)); below !== null; ) {
@@ -108,8 +130,8 @@ function lookUp(snap: Snapshot, at: IndexAt, run: Run, i: number, { candidates, 
     for (const [key, value] of snap.range("log", lowest, to, { reverse: true, limit: 1 })) {
       const block = viewOf(value);
       first ??= block;
-      collect(candidates, i, block, view);
-      if (samePrefix(block, 0, view, i * HASH_BYTES)) below = key;
+      searchRecords(search, i, block);
+      if (samePrefix(block, 0, search.view, i * HASH_BYTES)) below = key;
     }
   }
   return first;

@@ -6,7 +6,7 @@ import { concatBytes, equalBytes, viewOf } from "../base/bytes.ts";
 import type { Op, Snapshot } from "../base/effects.ts";
 import { HASH_BYTES, type LogId } from "../base/ids.ts";
 import { logKeys } from "../store/keys.ts";
-import { type Candidates, confirm, type HashIndex, type IndexSpace } from "./hash-record.ts";
+import { confirm, type HashIndex, type IndexSpace, newSearch } from "./hash-record.ts";
 
 const KEY_HASH_BYTES = 16;
 const INDEX_BYTES = 6;
@@ -28,12 +28,12 @@ function indexesOf(value: Uint8Array): number[] {
 
 export const treeIndex: HashIndex = {
   find(snap, log, space, hashes, fullHashAt) {
-    const candidates: Candidates = [];
-    for (let i = 0; i * HASH_BYTES < hashes.length; i++) {
+    const search = newSearch(hashes, fullHashAt);
+    for (let i = 0; i < search.found.length; i++) {
       const value = snap.get("log", rowKey(log, space, hashes, i));
-      if (value !== undefined) candidates[i] = indexesOf(value);
+      if (value !== undefined) indexesOf(value).some((index) => confirm(search, i, index));
     }
-    return confirm(candidates, hashes, fullHashAt);
+    return search.found;
   },
 
   insertOps(snap, log, space, hashes, firstIndex) {
