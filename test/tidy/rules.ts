@@ -3,7 +3,7 @@
  * who may import whom, which names only the drivers may say, what every file carries. Each rule is a function from
  * sources to findings; `test/tidy.test.ts` runs them on the tree and on planted mistakes.
  */
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { codeOnly } from "./code-only.ts";
 
 export type Source = { readonly path: string; readonly text: string };
@@ -136,10 +136,11 @@ function unreached(sources: readonly Source[], imports: readonly Import[]): Find
   const reached = new Set(sources.filter(({ path }) => path === "src/cmd/main.ts" || path.startsWith("scripts/")).map(({ path }) => path));
   for (const path of reached) for (const { from, to } of imports) if (from.path === path && to !== null) reached.add(to);
   const imported = new Set(imports.map(({ to }) => to));
+  const started = (path: string): boolean => sources.some(({ text }) => text.includes(`"${basename(path)}"`)); // a program that a test runs
   return sources.flatMap(({ path }) => {
     if (path.startsWith("src/") && !reached.has(path))
       return [{ path, line: 1, what: "neither the binary nor a script imports this file", remedy: "delete it, or import it where it is needed" }];
-    if (path.startsWith("test/") && !/(\.test|bench)\.ts$/.test(path) && !imported.has(path))
+    if (path.startsWith("test/") && !/(\.test|bench)\.ts$/.test(path) && !imported.has(path) && !started(path))
       return [{ path, line: 1, what: "no test imports this file", remedy: "delete it, or name it *.test.ts, or bench.ts if it is run by hand" }];
     return [];
   });
