@@ -10,6 +10,7 @@
 import { parseArgs } from "node:util";
 
 const TEST_TIMEOUT_MS = 60_000; // one test; a hang is a failure with a name, not a stuck job
+const END_LINE = /^Ran \d+ tests? across/;
 const COUNT_LINE = /^\s*(\d+) (pass|fail|skip|todo|errors?)$/;
 
 const { values, positionals } = parseArgs({
@@ -62,16 +63,19 @@ async function runTests(paths: readonly string[]): Promise<void> {
   });
   const counted = new Map<string, number>();
   let rest = "";
+  let ended = false;
   for await (const chunk of child.stderr.pipeThrough(new TextDecoderStream())) {
     process.stderr.write(chunk);
     const lines = (rest + chunk).split("\n");
     rest = lines.pop() ?? "";
     for (const line of lines) {
+      ended ||= END_LINE.test(line);
       const [, count, what] = COUNT_LINE.exec(Bun.stripANSI(line)) ?? [];
       if (count !== undefined && what !== undefined) counted.set(what === "errors" ? "error" : what, Number(count)); // the summary is last, so it wins
     }
   }
-  const failed = (await child.exited) === 0 ? 0 : 1; // a crash has no summary, and is one failure; a file that does not load is counted as a failed test by bun
+  // A crash, or a test that ends the process, leaves no summary and is one failure. Bun counts a file that does not load.
+  const failed = (await child.exited) === 0 && ended ? 0 : 1;
   total.passed += counted.get("pass") ?? 0;
   total.failed += Math.max(failed, counted.get("fail") ?? 0, counted.get("error") ?? 0);
   total.skipped += (counted.get("skip") ?? 0) + (counted.get("todo") ?? 0);
