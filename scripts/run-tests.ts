@@ -69,9 +69,10 @@ async function runTests(paths: readonly string[]): Promise<void> {
     const lines = (rest + chunk).split("\n");
     rest = lines.pop() ?? "";
     for (const line of lines) {
-      ended ||= END_LINE.test(line);
       const [, count, what] = COUNT_LINE.exec(Bun.stripANSI(line)) ?? [];
-      if (count !== undefined && what !== undefined) counted.set(what === "errors" ? "error" : what, Number(count)); // the summary is last, so it wins
+      if (count !== undefined && what !== undefined) counted.set(what === "errors" ? "error" : what, Number(count));
+      else if (END_LINE.test(line)) ended = true;
+      else if (!ended && !line.endsWith("expect() calls")) counted.clear(); // not yet the summary: a test printed it
     }
   }
   // A crash, or a test that ends the process, leaves no summary and is one failure. Bun counts a file that does not load.

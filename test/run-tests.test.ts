@@ -15,7 +15,7 @@ const files: Readonly<Record<string, string>> = {
   "test/left.test.ts": `${HEAD}test.skip("e", () => {}); test.todo("f"); test("g", () => {});`,
   "test/unloadable.test.ts": 'import "./nothing.ts";',
   "test/fatal.test.ts": `${HEAD}test("h", () => process.exit(0));`,
-  "test/liar.test.ts": `${HEAD}test("i", () => { console.error(" 900 pass"); expect(1).toBe(2); });`,
+  "test/liar.test.ts": `${HEAD}test("i", () => { console.error(" 900 pass\\n 7 skip\\n"); expect(1).toBe(2); });`,
   "test/deep/slow.ci.test.ts": `${HEAD}test("j", () => expect(process.env["CAIRN_TIER"]).toBe("ci"));`,
 };
 
