@@ -2,7 +2,7 @@
  * State of one run of the dist step, shared by its two halves: `signer.ts` up to the swap, `release.ts` after it
  * (merge.md section 5). Phases are data; every change of phase is checked here.
  */
-import type { Effect, Snapshot } from "../base/effects.ts";
+import type { Effect } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
 import type { AnswerOf, Request } from "../wire/messages.ts";

@@ -10,7 +10,8 @@ import { LogReader } from "../log/reader.ts";
 import type { Answer, AnswerOf, RequestOf } from "../wire/messages.ts";
 import type { Head } from "./config.ts";
 import { type DistEffect, type DistState, enter, finish } from "./dist-state.ts";
-import { readSth, settledBy, sthFile } from "./files.ts";
+import { readCovered } from "./cursor.ts";
+import { readSth, sthFile } from "./files.ts";
 import { rows } from "./records.ts";
 import { ask, type Failure, isOver, newSender, onAnswer, onSilence, type SendContext, type Sender, scope } from "./sender.ts";
 
@@ -169,9 +170,9 @@ function refusal(state: DistState): Failure | null {
 /** Entries below these numbers are in a signed prefix: storage nodes may drop their bytes after `storageKeepMs`. */
 function settle(state: DistState, head: Head, snap: Snapshot): DistEffect[] {
   if (!state.signedNow) return [];
-  return settledBy(snap, state.config, head.size).map(({ storage, seq }): DistEffect => {
+  return readCovered(snap, state.config.log, head.size).map(({ storage, seq }): DistEffect => {
     const requestId = ++state.lastRequestId;
-    state.settleAsked.set(requestId, storage);
-    return { kind: "send", to: storage, requestId, body: { kind: "storage.settle", ...scope(state.config), settledSeq: seq } };
+    state.settleAsked.set(requestId, storage as NodeId);
+    return { kind: "send", to: storage as NodeId, requestId, body: { kind: "storage.settle", ...scope(state.config), settledSeq: seq } };
   });
 }

@@ -18,6 +18,8 @@ export type StoreStat = {
   readonly openSnapshotCount: number;
 };
 
+export type RangeOptions = { readonly reverse?: boolean; readonly limit?: number };
+
 /** The state after one commit, whatever follows. Close exactly once (`using`). Reads check the value's checksum. */
 export interface StoreSnapshot extends Disposable {
   /** A copy of the value, or undefined. Throws STORE_CORRUPT, naming key and store, on a checksum mismatch. */
@@ -25,7 +27,9 @@ export interface StoreSnapshot extends Disposable {
   /** The version passed to the commit that wrote this key, or undefined where there is no key. */
   wroteAt(key: Uint8Array): number | undefined;
   /** Rows of `[from, to)`; without bounds the whole space. Keys and values are copies. */
-  iterate(from?: Uint8Array, to?: Uint8Array, options?: { reverse?: boolean; limit?: number }): Iterable<readonly [Uint8Array, Uint8Array]>;
+  iterate(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Iterable<readonly [Uint8Array, Uint8Array]>;
+  /** The same rows with their values in stored form (`store/value.ts`): what comparing and digesting read. Checked too. */
+  stored(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Iterable<readonly [Uint8Array, Uint8Array]>;
 }
 
 /** One ordered key space. Commits are totally ordered; a rejected commit left nothing. */

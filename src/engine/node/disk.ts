@@ -1,0 +1,222 @@
+/**
+ * The disk behind the effects (base/effects.ts, duties 3, 4, 5 and 9): three LMDB environments and the plain files of one
+ * node's folder. `store/` holds `replicated` and `local`, `log/` and `small/` one database each; `small/` is opened when
+ * first used. A write is one LMDB commit, then its file changes in order; it resolves when the last is durable. Writes
+ * that must keep an order are awaited one after the other by whoever asks. Lack of space is STORE_FULL; anything else
+ * that fails is STORE_SYNC_FAILED, and from then on every write is refused.
+ */
+import { existsSync, statfsSync } from "node:fs";
+import { join } from "node:path";
+import type { Batch, Db, FileChange, Snapshot } from "../base/effects.ts";
+import { EngineError } from "../base/errors.ts";
+import { BrokenInvariant, invariant } from "../base/invariant.ts";
+import { type Environment, type EnvironmentSnapshot, type EnvironmentStat, openEnvironmentSync } from "../store/lmdb.ts";
+import type { RangeOptions, StoreSnapshot } from "../store/types.ts";
+import { changeFile, type FileCalls, fileCalls, fileList, fileRead, fileSize, insidePath } from "./file-changes.ts";
+
+export type DiskWrite = {
+  readonly db: Db;
+  readonly batch: Batch;
+  readonly files?: readonly FileChange[] /** Kept with each value. */;
+  readonly wroteAt?: number;
+};
+
+export type Disk = {
+  /** The state now. Databases are opened as they are first read; those of one environment are as of one commit. */
+  snapshot(): Snapshot & Disposable;
+  /** Resolves when batch and file changes are durable. Throws STORE_FULL or STORE_SYNC_FAILED. */
+  write(write: DiskWrite): Promise<void>;
+  /** By environment; one that was never used is left out. */
+  environmentStat(): Readonly<Partial<Record<EnvironmentName, EnvironmentStat>>>;
+  /** Bytes that this user may still write to the file system. */
+  freeBytes(): number;
+  /** Whether so little is left that nothing new should be promised: below 5 % or below 1 GiB. */
+  isNearlyFull(): boolean;
+  /** Frees what snapshots of dead processes hold. Called each minute. */
+  clearDeadReaders(): void;
+  close(): Promise<void>;
+};
+
+export type DiskOptions = {
+  /** False: a folder without a store is NOT_FOUND. Otherwise one is made. */
+  readonly create?: boolean;
+  readonly calls?: FileCalls;
+};
+
+export type EnvironmentName = "store" | "log" | "small";
+
+const ENVIRONMENTS: Readonly<Record<Db, EnvironmentName>> = { replicated: "store", local: "store", log: "log", small: "small" };
+const DATABASES: Readonly<Record<EnvironmentName, readonly Db[]>> = { store: ["replicated", "local"], log: ["log"], small: ["small"] };
+
+/** Room for what is already promised: merging and trimming write before they free. */
+const NEARLY_FULL_SHARE = 0.05;
+const NEARLY_FULL_BYTES = 1_024 ** 3;
+/** Asked for beyond the bytes of a write that has both parts, so that its files do not fail after its batch is stored. */
+const SPARE_BYTES = 4 * 1_024 * 1_024;
+
+export async function openDisk(dir: string, options: DiskOptions = {}): Promise<Disk> {
+  const disk = new RealDisk(dir, options);
+  disk.environment("store");
+  disk.environment("log");
+  return disk;
+}
+
+class RealDisk implements Disk {
+  private readonly dir: string;
+  private readonly create: boolean;
+  private readonly calls: FileCalls;
+  private readonly environments = new Map<EnvironmentName, Environment<Db>>();
+  private readonly writing = new Set<Promise<void>>();
+  private dead: EngineError | null = null;
+  private closed = false;
+
+  constructor(dir: string, options: DiskOptions) {
+    this.dir = dir;
+    this.create = options.create ?? true;
+    this.calls = options.calls ?? fileCalls;
+  }
+
+  environment(name: EnvironmentName): Environment<Db> {
+    let found = this.environments.get(name);
+    if (found === undefined) {
+      found = openEnvironmentSync(join(this.dir, name), DATABASES[name], { create: this.create || name === "small" });
+      this.environments.set(name, found);
+    }
+    return found;
+  }
+
+  snapshot(): Snapshot & Disposable {
+    this.checkOpen();
+    return new DiskSnapshot(this.dir, (name) => {
+      if (name === "small" && !existsSync(join(this.dir, name))) return null;
+      return this.environment(name).snapshot();
+    });
+  }
+
+  write(write: DiskWrite): Promise<void> {
+    this.checkOpen();
+    const done = this.perform(write);
+    const settled = done.then(
+      () => {},
+      () => {},
+    );
+    this.writing.add(settled);
+    void settled.then(() => this.writing.delete(settled));
+    return done;
+  }
+
+  private async perform({ db, batch, files = [], wroteAt }: DiskWrite): Promise<void> {
+    if (this.dead !== null) throw this.dead;
+    for (const change of files) insidePath(this.dir, change.file);
+    const hasBatch = batch.length > 0;
+    if (hasBatch && files.length > 0) this.requireRoom(batch, files);
+    if (hasBatch) await this.orDie(() => this.environment(ENVIRONMENTS[db]).stores[db].commit(batch, wroteAt), true);
+    // With a stored batch a lack of space is final too: "full" would say that nothing of this write is there.
+    for (const change of files) await this.orDie(() => changeFile(this.dir, change, this.calls), !hasBatch);
+  }
+
+  private async orDie(act: () => Promise<void>, survivesFull: boolean): Promise<void> {
+    if (this.dead !== null) throw this.dead;
+    try {
+      await act();
+    } catch (error) {
+      if (error instanceof BrokenInvariant || (survivesFull && error instanceof EngineError && error.code === "STORE_FULL")) throw error;
+      this.dead ??= syncFailure(this.dir, error);
+      throw this.dead;
+    }
+  }
+
+  private requireRoom(batch: Batch, files: readonly FileChange[]): void {
+    let wantBytes = SPARE_BYTES;
+    for (const op of batch) wantBytes += op.key.length + (op.op === "put" ? op.value.length : 0);
+    for (const change of files) wantBytes += change.change === "rename" ? 0 : change.bytes.length;
+    const freeBytes = this.freeBytes();
+    if (freeBytes < wantBytes) throw new EngineError("STORE_FULL", `${this.dir}: ${freeBytes} bytes are free, a write asks for ${wantBytes}`);
+  }
+
+  environmentStat(): Readonly<Partial<Record<EnvironmentName, EnvironmentStat>>> {
+    return Object.fromEntries([...this.environments].map(([name, environment]) => [name, environment.stat()]));
+  }
+
+  freeBytes(): number {
+    const { bavail, bsize } = statfsSync(this.dir);
+    return bavail * bsize;
+  }
+
+  isNearlyFull(): boolean {
+    const { bavail, blocks, bsize } = statfsSync(this.dir);
+    return bavail * bsize < NEARLY_FULL_BYTES || bavail < blocks * NEARLY_FULL_SHARE;
+  }
+
+  clearDeadReaders(): void {
+    for (const environment of this.environments.values()) environment.clearDeadReaders();
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+    await Promise.all(this.writing);
+    for (const environment of this.environments.values()) await environment.close();
+    this.environments.clear();
+  }
+
+  private checkOpen(): void {
+    invariant(!this.closed, `the disk ${this.dir} is open`);
+  }
+}
+
+/** Opens a read transaction for each environment it is asked about, and none for the others. */
+class DiskSnapshot implements Snapshot, Disposable {
+  private readonly dir: string;
+  private readonly open: (name: EnvironmentName) => EnvironmentSnapshot<Db> | null;
+  private readonly opened = new Map<EnvironmentName, EnvironmentSnapshot<Db> | null>();
+  private closed = false;
+
+  constructor(dir: string, open: (name: EnvironmentName) => EnvironmentSnapshot<Db> | null) {
+    this.dir = dir;
+    this.open = open;
+  }
+
+  get(db: Db, key: Uint8Array): Uint8Array | undefined {
+    return this.store(db)?.get(key);
+  }
+
+  range(db: Db, from: Uint8Array, to: Uint8Array, options?: RangeOptions): Iterable<readonly [Uint8Array, Uint8Array]> {
+    return this.store(db)?.iterate(from, to, options) ?? [];
+  }
+
+  fileSize(file: string): number | null {
+    return fileSize(this.dir, file);
+  }
+
+  fileRead(file: string, from: number, to: number): Uint8Array | null {
+    return fileRead(this.dir, file, from, to);
+  }
+
+  fileList(folder: string): readonly string[] {
+    return fileList(this.dir, folder);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.closed) return;
+    this.closed = true;
+    for (const snapshot of this.opened.values()) snapshot?.[Symbol.dispose]();
+    this.opened.clear();
+  }
+
+  private store(db: Db): StoreSnapshot | undefined {
+    invariant(!this.closed, `a snapshot of ${this.dir} is read while it is open`);
+    const name = ENVIRONMENTS[db];
+    let found = this.opened.get(name);
+    if (found === undefined) {
+      found = this.open(name);
+      this.opened.set(name, found);
+    }
+    return found?.stores[db];
+  }
+}
+
+function syncFailure(dir: string, error: unknown): EngineError {
+  if (error instanceof EngineError && error.code === "STORE_SYNC_FAILED") return error;
+  const what = error instanceof Error ? error.message : String(error);
+  return new EngineError("STORE_SYNC_FAILED", `${dir}: a write failed: ${what}`, { cause: error });
+}

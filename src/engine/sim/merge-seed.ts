@@ -1,0 +1,190 @@
+/**
+ * One seed of the merge: a cluster drawn from the seed, steps and clients and faults in an order drawn from it, every
+ * invariant looked at after every event (safety phase); then the faults stop, and what was promised must come true
+ * within bounded rounds (liveness phase, I9). The same seed is the same run, down to the trace hash.
+ */
+import { utf8 } from "../base/bytes.ts";
+import type { NodeId } from "../base/ids.ts";
+import { nextBelow, nextChance, nextOf, type Prng, prng } from "../base/prng.ts";
+import type { StepName } from "../node/assemble.ts";
+import { MergeRun } from "./merge-run.ts";
+import type { MergeCluster, MergeShape } from "./merge-world.ts";
+
+/** Events of a safety phase where nobody says: enough for a dozen rounds with faults. */
+export const SEED_EVENTS = 3_000;
+/** Distinct entries that clients of one seed submit: few, so that repeats meet. */
+const ENTRY_COUNT = 400;
+
+export type SeedResult = {
+  readonly seed: number;
+  readonly events: number;
+  readonly traceHash: string;
+  readonly violation: { readonly invariant: string; readonly at: number } | null;
+  readonly marks: ReadonlyMap<string, number>;
+};
+
+export function runMergeSeed(seed: number, eventsMax = SEED_EVENTS): SeedResult {
+  return new SeedRun(seed, eventsMax).run();
+}
+
+/** 1 to 3 storage nodes and secondaries, 1 or 2 frontends; often one node has several roles, as `cairn up` gives them. */
+function drawShape(dice: Prng): MergeShape {
+  const name = (text: string) => text as NodeId;
+  const storageCount = 1 + nextBelow(dice, 3);
+  const secondaryCount = nextBelow(dice, 4);
+  const shared = nextChance(dice, 0.5);
+  const secondaries = ["s1", "s2", "s3"].slice(0, secondaryCount).map(name);
+  const storages = (shared ? ["p", ...secondaries].slice(0, storageCount) : ["a", "b", "c"].slice(0, storageCount)).map(name);
+  const frontends = (shared ? ["p", ...secondaries].slice(0, 2) : ["f", "g"].slice(0, 1 + nextBelow(dice, 2))).map(name);
+  return {
+    storages: storages.toSorted(),
+    primary: name("p"),
+    secondaries,
+    frontends: frontends.toSorted(),
+    backupquorum: nextBelow(dice, secondaryCount + 1),
+    storagequorum: Math.min(storages.length, 1 + nextBelow(dice, 2)),
+    cosign: "prefer",
+  };
+}
+
+class SeedRun {
+  private readonly seed: number;
+  private readonly eventsMax: number;
+  private readonly dice: Prng;
+  private readonly merge: MergeRun;
+  private readonly cluster: MergeCluster;
+  /** Faults this seed may use; drawn once, so that some seeds are about one thing. */
+  private readonly allowed: ReadonlySet<string>;
+  private restored = false;
+  private wiped = false;
+
+  constructor(seed: number, eventsMax: number) {
+    this.seed = seed;
+    this.eventsMax = eventsMax;
+    this.dice = prng(seed ^ 0x5eed);
+    const shape = drawShape(this.dice);
+    const slow = nextChance(this.dice, 0.4);
+    const lossy = nextChance(this.dice, 0.5);
+    const link = { delayMs: [1, slow ? 400 : 20] as const, loss: lossy ? 0.03 : 0, repeat: lossy ? 0.05 : 0, corrupt: lossy ? 0.005 : 0 };
+    this.merge = new MergeRun({ seed, shape, recording: false, flushMs: [0, slow ? 30 : 4], keep: "random" });
+    this.cluster = this.merge.cluster;
+    const faults = ["crash", "kill", "cut", "pause", "full", "fsync", "wipe", "restore"];
+    this.allowed = new Set(faults.filter(() => nextChance(this.dice, 0.5)));
+    this.cluster.world.network.faults = link;
+  }
+
+  run(): SeedResult {
+    const { world } = this.cluster;
+    while (world.eventCount < this.eventsMax && world.violations.length === 0) {
+      this.act();
+      this.drift(nextBelow(this.dice, 40));
+    }
+    if (world.violations.length === 0) this.merge.heal();
+    const [violation] = world.violations;
+    return { seed: this.seed, events: world.eventCount, traceHash: world.trace.hash, violation: violation ?? null, marks: world.trace.marks };
+  }
+
+  /** Up to so many events; time moves only as far as they take it. */
+  private drift(count: number): void {
+    for (let i = 0; i < count && this.cluster.world.violations.length === 0; i++) if (!this.cluster.world.step()) return;
+  }
+
+  // ── safety phase ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private act(): void {
+    const roll = nextBelow(this.dice, 100);
+    if (roll < 25) this.add();
+    else if (roll < 75) this.step();
+    else if (roll < 82) this.revive();
+    else this.fault();
+  }
+
+  private add(): void {
+    const storage = nextOf(this.dice, this.cluster.shape.storages);
+    const entries = Array.from({ length: 1 + nextBelow(this.dice, 8) }, () => utf8(`entry ${nextBelow(this.dice, ENTRY_COUNT)}`));
+    this.merge.add(storage, entries);
+  }
+
+  private step(): void {
+    const { primary, storages, secondaries } = this.cluster.shape;
+    const steps: StepName[] = [
+      ...storages.map((storage) => ({ step: "fetch", storage }) as const),
+      { step: "queue" },
+      ...secondaries.map((secondary) => ({ step: "backup", secondary }) as const),
+      { step: "dist" },
+    ];
+    const step = nextOf(this.dice, steps);
+    const name = step.step === "fetch" ? `fetch.${step.storage}` : step.step === "backup" ? `backup.${step.secondary}` : step.step;
+    if (this.cluster.world.running(primary, "daemon") === null || this.cluster.world.running(primary, name) !== null) return;
+    this.cluster.startStep(step);
+  }
+
+  /** Ends one standing fault, most often by starting a node that is down. */
+  private revive(): void {
+    const { world } = this.cluster;
+    const id = nextOf(this.dice, this.cluster.nodeIds);
+    const node = world.node(id);
+    if (!node.running.has("daemon") || (node.services.has("register") && !node.running.has("register"))) {
+      if (node.running.size > 0) world.crashNode(id);
+      world.startNode(id);
+    } else if (node.paused) world.resumeNode(id);
+    else if (node.faults.full) node.faults.full = false;
+    else world.network.heal();
+  }
+
+  private fault(): void {
+    const { world, nodeIds, shape } = this.cluster;
+    const kind = nextOf(this.dice, ["crash", "kill", "cut", "pause", "full", "fsync", "wipe", "restore"]);
+    if (!this.allowed.has(kind)) return;
+    const id = nextOf(this.dice, nodeIds);
+    switch (kind) {
+      case "crash":
+        world.crashNode(id);
+        return;
+      case "kill": {
+        const steps = [...world.live()].filter((process) => process.name !== "daemon" && process.name !== "register");
+        if (steps.length > 0) world.kill(nextOf(this.dice, steps));
+        return;
+      }
+      case "cut":
+        world.network.cut(id, nextOf(this.dice, nodeIds));
+        return;
+      case "pause":
+        world.pauseNode(id);
+        return;
+      case "full":
+        world.node(id).faults.full = true;
+        return;
+      case "fsync":
+        if (nextChance(this.dice, 0.3)) world.node(id).faults.failNext = 1;
+        return;
+      case "wipe":
+        this.wipe();
+        return;
+      default:
+        this.restore(shape.primary);
+    }
+  }
+
+  /** One secondary loses its disk, once a seed; never a storage node: its receipts would rightly break. */
+  private wipe(): void {
+    const { shape } = this.cluster;
+    const able = shape.secondaries.filter((id) => !shape.storages.includes(id));
+    if (this.wiped || able.length === 0 || !nextChance(this.dice, 0.2)) return;
+    this.wiped = true;
+    this.merge.wipe(nextOf(this.dice, able));
+  }
+
+  /** The primary's folder is saved, and later put back. */
+  private restore(primary: NodeId): void {
+    const { world } = this.cluster;
+    const saved = world.node(primary).saved.has("old");
+    if (!saved) {
+      world.saveFolder(primary, "old");
+      return;
+    }
+    if (this.restored || !nextChance(this.dice, 0.2)) return;
+    this.restored = true;
+    this.merge.restore(primary, "old");
+  }
+}

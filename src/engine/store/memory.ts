@@ -1,0 +1,125 @@
+/**
+ * The memory twin (sync.md section 2.3): the store contract over a persistent tree. A commit builds a new root and swaps
+ * it in; a snapshot is a root, free to take and to keep. Values rest in the same stored form as in LMDB, checksum
+ * included. The simulator keeps roots of its own and uses `applyBatch` and `treeSnapshot` directly.
+ */
+import type { Batch } from "../base/effects.ts";
+import { invariant, unreachable } from "../base/invariant.ts";
+import { mutant } from "../base/mutant.ts";
+import { checkBatch } from "./batch.ts";
+import { emptyTree, type Tree, treeBytes, treeCount, treeDel, treeDelRange, treeGet, treeIterate, treePut } from "./tree.ts";
+import type { RangeOptions, Store, StoreSnapshot, StoreStat } from "./types.ts";
+import { checkStored, encodeStored, payloadOf, wroteAtOf } from "./value.ts";
+
+/** The tree after one batch, operations in list order. Keys are kept as given; values are copied into their stored form. */
+export function applyBatch(tree: Tree, batch: Batch, wroteAt: number): Tree {
+  let next = tree;
+  for (const op of batch) {
+    switch (op.op) {
+      case "put":
+        next = treePut(next, op.key, encodeStored(op.key, op.value, wroteAt));
+        break;
+      case "del":
+        next = treeDel(next, op.key);
+        break;
+      case "delRange":
+        next = treeDelRange(next, op.key, op.end);
+        if (mutant("store.range-end-inclusive")) next = treeDel(next, op.end);
+        break;
+      default:
+        unreachable(op);
+    }
+    if (mutant("store.half-batch")) break;
+  }
+  return next;
+}
+
+/** Read access to a root. `onClose` is told once. */
+export function treeSnapshot(tree: Tree, name: string, onClose?: () => void): StoreSnapshot {
+  return new TreeSnapshot(tree, name, onClose);
+}
+
+class TreeSnapshot implements StoreSnapshot {
+  private readonly tree: Tree;
+  private readonly name: string;
+  private readonly onClose: (() => void) | undefined;
+  private closed = false;
+  constructor(tree: Tree, name: string, onClose: (() => void) | undefined) {
+    this.tree = tree;
+    this.name = name;
+    this.onClose = onClose;
+  }
+  get(key: Uint8Array): Uint8Array | undefined {
+    const stored = this.find(key);
+    return stored === undefined ? undefined : payloadOf(stored);
+  }
+  wroteAt(key: Uint8Array): number | undefined {
+    const stored = this.find(key);
+    return stored === undefined ? undefined : wroteAtOf(stored);
+  }
+  *iterate(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
+    for (const [key, stored] of this.rows(from, to, options)) yield [key.slice(), payloadOf(stored)];
+  }
+  *stored(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
+    for (const [key, stored] of this.rows(from, to, options)) yield [key.slice(), stored.slice()];
+  }
+  [Symbol.dispose](): void {
+    invariant(!this.closed, `a snapshot of ${this.name} is closed once`);
+    this.closed = true;
+    this.onClose?.();
+  }
+  private *rows(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
+    this.checkOpen();
+    for (const row of treeIterate(this.tree, from, to, options)) {
+      checkStored(this.name, row[0], row[1]);
+      yield row;
+      this.checkOpen();
+    }
+  }
+  private find(key: Uint8Array): Uint8Array | undefined {
+    this.checkOpen();
+    const stored = treeGet(this.tree, key);
+    if (stored !== undefined) checkStored(this.name, key, stored);
+    return stored;
+  }
+  private checkOpen(): void {
+    invariant(!this.closed, `a snapshot of ${this.name} is read while it is open`);
+  }
+}
+
+export interface MemoryStore extends Store {
+  /** The state after the last commit: keep it to come back to it. */
+  root(): Tree;
+}
+
+/** `beforeCommit` may throw in place of the disk: the commit is then rejected and left nothing. */
+export type MemoryOptions = { readonly name?: string; readonly root?: Tree; readonly beforeCommit?: (batch: Batch) => void };
+
+export function openMemoryStore(options: MemoryOptions = {}): MemoryStore {
+  const name = options.name ?? "memory";
+  let root = options.root ?? emptyTree;
+  let openCount = 0;
+  let closed = false;
+  return {
+    name,
+    root: () => root,
+    async commit(batch: Batch, wroteAt = 0): Promise<void> {
+      invariant(!closed, `${name} is open`);
+      checkBatch(batch);
+      options.beforeCommit?.(batch);
+      root = applyBatch(root, batch.map(ownKey), wroteAt);
+    },
+    snapshot(): StoreSnapshot {
+      invariant(!closed, `${name} is open`);
+      openCount++;
+      return treeSnapshot(root, name, () => openCount--);
+    },
+    stat: (): StoreStat => ({ keyCount: treeCount(root), fileBytes: 0, liveBytes: treeBytes(root), openSnapshotCount: openCount }),
+    async close(): Promise<void> {
+      closed = true;
+    },
+  };
+}
+
+/** The tree keeps keys for ever: the caller's buffer may be reused. */
+const ownKey = (op: Batch[number]): Batch[number] => (op.op === "put" ? { ...op, key: op.key.slice() } : op);
