@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { concatBytes } from "../../src/engine/base/bytes.ts";
+import { EngineError } from "../../src/engine/base/errors.ts";
 import { nextBelow, nextBytes, prng } from "../../src/engine/base/prng.ts";
 import { FilterCache } from "../../src/engine/log/hash-filter.ts";
 import { readManifest } from "../../src/engine/log/hash-manifest.ts";
@@ -62,6 +63,12 @@ for (const [name, make] of [
     insert(index, snap, order, someHashes(random, 3_000));
     const cut = order.hashes.splice(1_000);
     expect(find(index, snap, order, cut)).toEqual(cut.map(() => -1));
+    const refusing = (at: number): Uint8Array => {
+      const hash = order.hashes[at];
+      if (hash === undefined) throw new EngineError("LOG_RANGE", `order ends before ${at}`);
+      return hash;
+    };
+    expect(new Set(index.find(snap, LOG, "i", concatBytes(...cut), refusing))).toEqual(new Set([-1]));
     const [again, fresh] = [cut.slice(0, 500).reverse(), someHashes(random, 1_500)];
     insert(index, snap, order, [...again, ...fresh]);
     expect(find(index, snap, order, order.hashes)).toEqual(order.hashes.map((_, i) => i));

@@ -5,12 +5,13 @@
  */
 import { viewOf } from "../base/bytes.ts";
 import type { Op, Snapshot } from "../base/effects.ts";
+import { EngineError } from "../base/errors.ts";
 import { HASH_BYTES, type Hash, type LogId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
 
 /** `i`: leaf hash → index in the log; `j`: leaf hash → sequence number of a storage node. */
 export type IndexSpace = "i" | "j";
-/** The hash that stands at an index, or null where none does (any more). */
+/** The hash that stands at an index; null or LOG_RANGE where none does any more. */
 export type FullHashAt = (index: number) => Hash | null;
 
 /** From hashes to indexes. What `fullHashAt` denies is passed over: other hashes that begin alike, and an end that was cut. */
@@ -133,11 +134,21 @@ export function newSearch(hashes: Uint8Array, fullHashAt: FullHashAt): Search {
 
 /** Whether the full hash at an index is hash i. */
 export function confirm({ hashes, fullHashAt, found }: Search, i: number, index: number): boolean {
-  const full = fullHashAt(index);
+  const full = fullHash(fullHashAt, index);
   if (full === null) return false;
   for (let byte = 0; byte < HASH_BYTES; byte++) if (full[byte] !== hashes[i * HASH_BYTES + byte]) return false;
   found[i] = index;
   return true;
+}
+
+/** The index may speak of an end of the log that was cut since. */
+function fullHash(fullHashAt: FullHashAt, index: number): Hash | null {
+  try {
+    return fullHashAt(index);
+  } catch (error) {
+    if (error instanceof EngineError && error.code === "LOG_RANGE") return null;
+    throw error;
+  }
 }
 
 /** Looks for hash i in a sorted part of an index: each record with its first bytes is a candidate. */
