@@ -111,3 +111,9 @@ function conditionOf<S extends Scene>(conditions: readonly Condition<S>[], scene
   if (found === undefined) throw new EngineError("PARSE", `condition ${text}: there are ${conditions.map((each) => each.name).join(", ") || "none"}`);
   return () => found.holds(scene, argument);
 }
+
+export function areaNamed(name: string, known: readonly Area[]): Area {
+  const found = known.find((area) => area.name === name);
+  if (found === undefined) throw new EngineError("NOT_FOUND", `no area ${name}: there are ${known.map((area) => area.name).join(", ") || "none"}`);
+  return found;
+}

@@ -1,0 +1,6 @@
+/**
+ * Every area that stories and seed runs know, in the order help shows them. An area is one import and one line here.
+ */
+import type { Area } from "./area.ts";
+
+export const areas: readonly Area[] = [];

@@ -1,0 +1,60 @@
+/**
+ * Seed runs of one area: each seed is a run of its own, and one hash over all of them says whether two campaigns were
+ * the same. What broke is told with the command that shows it again. Reads no clock: the caller does.
+ */
+import { EngineError } from "../base/errors.ts";
+import type { Area, SeedReport } from "./area.ts";
+
+export type SeedRange = { readonly from: number /** Not included. */; readonly to: number };
+
+export type SeedsReport = {
+  readonly seeds: number;
+  readonly events: number;
+  readonly traceHash: string;
+  readonly violations: readonly { readonly seed: number; readonly invariant: string; readonly at: number; readonly reproduce: string }[];
+  /** How often each mark was hit, by name. */
+  readonly marks: Readonly<Record<string, number>>;
+};
+
+/** A campaign of more seeds than this is several campaigns. */
+export const SEEDS_COUNT_MAX = 1_000_000;
+
+/** `20` is the seeds 1 to 20, `100..200` those from 100 up to and with 200. */
+export function parseSeeds(text: string): SeedRange {
+  const [, first, last] = /^(\d{1,9})(?:\.\.(\d{1,9}))?$/.exec(text) ?? [];
+  const range = last === undefined ? { from: 1, to: Number(first) + 1 } : { from: Number(first), to: Number(last) + 1 };
+  if (first === undefined || range.to <= range.from || range.to - range.from > SEEDS_COUNT_MAX)
+    throw new EngineError("BAD_OPTION", `--seeds ${text}: want a count, or A..B with A not above B, at most ${SEEDS_COUNT_MAX} seeds`);
+  return range;
+}
+
+/** Runs one seed after the other; `between` is awaited after each, so that a signal can end it. */
+export async function runSeeds(area: Area, range: SeedRange, eventsMax: number | undefined, between: () => Promise<void>): Promise<SeedsReport> {
+  if (area.runSeed === undefined) throw new EngineError("NOT_FOUND", `area ${area.name} has no seed runs`);
+  const hash = new Bun.CryptoHasher("sha256");
+  const marks = new Map<string, number>();
+  const broken: SeedReport[] = [];
+  let events = 0;
+  for (let seed = range.from; seed < range.to; seed++) {
+    const report = area.runSeed(seed, eventsMax);
+    events += report.events;
+    hash.update(report.traceHash);
+    for (const [name, count] of report.marks) marks.set(name, (marks.get(name) ?? 0) + count);
+    if (report.violation !== null) broken.push(report);
+    await between();
+  }
+  return {
+    seeds: range.to - range.from,
+    events,
+    traceHash: hash.digest("hex").slice(0, 16),
+    violations: broken.flatMap((report) => violationOf(area, report, eventsMax)),
+    marks: Object.fromEntries([...marks].sort(([a], [b]) => (a < b ? -1 : 1))),
+  };
+}
+
+function violationOf(area: Area, { seed, violation }: SeedReport, eventsMax: number | undefined): SeedsReport["violations"][number][] {
+  const events = eventsMax === undefined ? "" : ` --events ${eventsMax}`;
+  return violation === null
+    ? []
+    : [{ seed, invariant: violation.invariant, at: violation.at, reproduce: `cairn sim run --area ${area.name} --seed ${seed}${events}` }];
+}
