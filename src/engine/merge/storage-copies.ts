@@ -23,7 +23,6 @@ const putTimer = (requestId: number): string => `put.${requestId}`;
 /** The group is on our disk: asks others to keep what its adds wait for, answers what waits for nobody. */
 export function copyGroup(state: StorageState, group: Group, snap: Snapshot): StorageEffect[] {
   const wanting: Lot[] = [];
-  for (const lot of group.lots) if (!isKept(state.config, lot)) open(state, lot, wanting);
   const ready: OpenAdd[] = [];
   for (const add of group.adds) {
     for (const lot of lotsOf(state, group, add, snap, wanting)) {
@@ -34,6 +33,8 @@ export function copyGroup(state: StorageState, group: Group, snap: Snapshot): St
     if (add.missingCount === 0 || mutant("merge.receipt-before-quorum")) ready.push(add);
     else state.adds.set(add.id, add);
   }
+  // what another node put here is its to copy: in doubt for us until somebody adds it here
+  for (const lot of group.lots) if (!isKept(state.config, lot) && !state.lots.has(lot.firstSeq)) doubt(state, lot);
   return [...answerAdds(state, ready, snap), ...askOthers(state, wanting)];
 }
 
@@ -54,11 +55,13 @@ function lotsOf(state: StorageState, group: Group, add: OpenAdd, snap: Snapshot,
   let first = 0;
   for (const seq of add.seqs) {
     if (seq < state.settledSeq || (seq >= first && seq < end)) continue;
-    const found = seq >= firstNew ? newLotAt(group, seq) : oldLotAt(state, seq, snap, wanting);
+    const found = seq >= firstNew ? newLotAt(group, seq) : oldLotAt(state, seq, snap);
     if (found === null) continue;
     first = found.firstSeq;
     end = found.firstSeq + found.count;
-    if (state.lots.has(first)) lots.add(found);
+    if (isKept(state.config, found)) continue;
+    if (!state.lots.has(first)) open(state, found, wanting);
+    lots.add(found);
   }
   return lots;
 }
@@ -73,7 +76,8 @@ function newLotAt(group: Group, seq: number): Lot | null {
   return group.lots[low] ?? null;
 }
 
-function oldLotAt(state: StorageState, seq: number, snap: Snapshot, wanting: Lot[]): Lot | null {
+/** An older lot that is being copied, or is in doubt and may have to be. */
+function oldLotAt(state: StorageState, seq: number, snap: Snapshot): Lot | null {
   const inDoubt = seq >= state.doubt.from && seq < state.doubt.to;
   if (!inDoubt && state.lots.size === 0) return null;
   const found = receiptsAt(snap, state.config.log, seq);
@@ -82,9 +86,7 @@ function oldLotAt(state: StorageState, seq: number, snap: Snapshot, wanting: Lot
   if (known !== undefined || !inDoubt) return known ?? null;
   const bundle = snap.get("log", logKeys.pending(state.config.log, found.firstSeq));
   if (bundle === undefined) return null;
-  const lot: Lot = { firstSeq: found.firstSeq, count: bundleCount(bundle), bundle, holders: [], asked: [], silent: [], waiters: [] };
-  open(state, lot, wanting);
-  return lot;
+  return { firstSeq: found.firstSeq, count: bundleCount(bundle), bundle, holders: [], asked: [], silent: [], waiters: [] };
 }
 
 /** Asks as many more storage nodes as each lot needs; gives up on those for which there are not enough. */
@@ -204,9 +206,7 @@ function onSilent(state: StorageState, requestIds: readonly number[], why: strin
 /** Too few storage nodes: whoever waits for this lot is refused. Its entries stay, in doubt until they are settled. */
 function giveUp(state: StorageState, lot: Lot): StorageEffect[] {
   close(state, lot);
-  const end = lot.firstSeq + lot.count;
-  const { doubt } = state;
-  state.doubt = doubt.from < doubt.to ? { from: Math.min(doubt.from, lot.firstSeq), to: Math.max(doubt.to, end) } : { from: lot.firstSeq, to: end };
+  doubt(state, lot);
   const { self, storagequorum } = state.config;
   const have = [self, ...lot.holders].join(", ");
   const missing = lot.silent.length === 0 ? "there are no others" : lot.silent.join(", ");
@@ -215,6 +215,12 @@ function giveUp(state: StorageState, lot: Lot): StorageEffect[] {
   for (const id of lot.waiters)
     if (state.adds.delete(id)) effects.push(mark("storage.quorum-missed", text), answer(id, refused("LOG_STORAGE_QUORUM", text, { retry: true })));
   return effects;
+}
+
+/** One range for all: what is in it without need costs a copy more when it is added again, and nothing else. */
+function doubt(state: StorageState, { firstSeq, count }: Lot): void {
+  const { from, to } = state.doubt;
+  state.doubt = from < to ? { from: Math.min(from, firstSeq), to: Math.max(to, firstSeq + count) } : { from: firstSeq, to: firstSeq + count };
 }
 
 function close(state: StorageState, lot: Lot): void {

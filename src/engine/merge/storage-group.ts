@@ -10,7 +10,7 @@ import { insertOps } from "../log/hash-index.ts";
 import { logKeys } from "../store/keys.ts";
 import { BUNDLE_BYTES_MAX } from "../wire/messages.ts";
 import { emptyTable, pickHashes, tableAdd, tableHashes } from "./hash-table.ts";
-import { findSeqs, putReceipts, RECEIPT_COUNT_MAX, receiptRows, signReceipts } from "./receipt.ts";
+import { findSeqs, putReceipts, RECEIPT_COUNT_MAX, receiptsAt, signReceipts } from "./receipt.ts";
 import { encodeCounters, type Group, type Lot, type OpenAdd, type StorageEffect, type StorageState, type Waiting } from "./storage-state.ts";
 
 /** One write takes no more new requests above these: what waits behind it is answered a few milliseconds later. */
@@ -78,8 +78,7 @@ function forgettable(state: StorageState, snap: Snapshot, timeMs: number): numbe
   let seq = state.forgottenSeq;
   while ((state.settled[0]?.timeMs ?? Number.POSITIVE_INFINITY) + state.config.storageKeepMs <= timeMs) seq = Math.max(seq, state.settled.shift()?.seq ?? 0);
   if (seq === state.forgottenSeq) return seq;
-  for (const [firstSeq] of receiptRows(snap, state.config.log, seq, seq + 1)) if (firstSeq < seq) return Math.max(firstSeq, state.forgottenSeq);
-  return seq;
+  return Math.max(state.forgottenSeq, receiptsAt(snap, state.config.log, seq)?.firstSeq ?? seq);
 }
 
 type Draft = { readonly taken: readonly Waiting[]; readonly ops: Op[]; readonly timeMs: number; readonly settledSeq: number; readonly forgottenSeq: number };
