@@ -73,7 +73,7 @@ const optionList = (options: readonly OptionSpec[]): string =>
   );
 
 /** `--data DIR`, `-o, --out FILE`, `--wait sequenced|signed`, `--old CHECKPOINT …`. */
-export function optionUsage({ name, short, form, value, many }: OptionSpec): string {
+function optionUsage({ name, short, form, value, many }: OptionSpec): string {
   const names = short === undefined ? `--${name}` : `-${short}, --${name}`;
   if (form === "flag") return names;
   const shape = value ?? (typeof form === "string" ? { string: "TEXT", count: "N", duration: "TIME", size: "SIZE" }[form] : form.join("|"));

@@ -6,7 +6,7 @@ declare const CAIRN_VERSION: string;
 declare const CAIRN_COMMIT: string;
 declare const CAIRN_LOCK_HASH: string;
 
-export const build = {
+const build = {
   version: typeof CAIRN_VERSION === "undefined" ? "0.0.0" : CAIRN_VERSION,
   commit: typeof CAIRN_COMMIT === "undefined" ? "source" : CAIRN_COMMIT,
   lockHash: typeof CAIRN_LOCK_HASH === "undefined" ? "none" : CAIRN_LOCK_HASH,

@@ -37,7 +37,11 @@ test("an error names code, detail and hint, and takes its status from the table"
 
 test("what nobody expected is one line, with a stack only when asked for", async () => {
   const quiet = await run("break");
-  expect(quiet).toEqual(["! error[FAILED]: TypeError: one line; and another", "! hint: read the message; with CAIRN_TRACE=1 in the environment the stack follows it", "= 1"]);
+  expect(quiet).toEqual([
+    "! error[FAILED]: TypeError: one line; and another",
+    "! hint: read the message; with CAIRN_TRACE=1 in the environment the stack follows it",
+    "= 1",
+  ]);
   expect((await run("break", { CAIRN_TRACE: "1" })).join("\n")).toContain("toy-cairn.ts");
 });
 
