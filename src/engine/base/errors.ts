@@ -19,7 +19,13 @@ const row = (exit: number, http: number, retryable: boolean, means: string, hint
 
 export const errorTable = {
   // 1: failed
-  FAILED: row(1, 500, false, "the command failed for a reason no narrower code names", "read the message; with CAIRN_TRACE=1 in the environment the stack follows it"),
+  FAILED: row(
+    1,
+    500,
+    false,
+    "the command failed for a reason no narrower code names",
+    "read the message; with CAIRN_TRACE=1 in the environment the stack follows it",
+  ),
   STORE_SYNC_FAILED: row(
     1,
     500,
@@ -50,6 +56,7 @@ export const errorTable = {
   MERGE_QUORUM_IMPOSSIBLE: row(2, 400, false, "backupquorum is larger than the number of secondaries", "lower backupquorum or add a secondary"),
   LOG_ENTRY_TOO_LARGE: row(2, 413, false, "an entry is longer than 65,535 bytes", "split it, or log its hash"),
   HTTP_METHOD: row(2, 405, false, "the HTTP method is not one of this path", "the header `allow` lists those that are"),
+  HTTP_TOO_SLOW: row(6, 408, true, "the body of an HTTP request did not come in time", "send it faster, or in several requests"),
   HTTP_BODY_TOO_LARGE: row(2, 413, false, "the body of an HTTP request is longer than this path takes", "send it in several requests"),
   // 3: not found
   NOT_FOUND: row(3, 404, false, "there is no such thing", "the message names what was looked for and where"),

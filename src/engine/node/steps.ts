@@ -1,0 +1,123 @@
+/**
+ * Runs steps of the merge in this process (merge.md sections 1 and 3): each run takes the step's lock, steps a fresh core until
+ * it is done, and gives up after a bounded time. Disk and links stay open from run to run, so that a warm step costs no
+ * start. A step that ended with an error is a result too: the caller decides what becomes of the process.
+ */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { unreachable } from "../base/invariant.ts";
+import type { StepResult } from "../merge/config.ts";
+import { assembleStep, type StepName } from "./assemble.ts";
+import type { NodeConfig } from "./config.ts";
+import { type Disk, openDisk } from "./disk.ts";
+import { describeFailure, type Ending, openDriver } from "./driver.ts";
+import { MemberLinks, openRegister } from "./hosting.ts";
+import { lockFile } from "./lock.ts";
+
+/** A step moves what is there at its start; at 10,000 entries a second this is six million of them. */
+export const STEP_TOTAL_MS = 600_000;
+
+export type StepOptions = {
+  /** Wait for another instance of the step to end, instead of MERGE_STEP_BUSY. */
+  readonly wait?: boolean;
+  readonly totalMs?: number;
+  readonly mark?: (name: string, text: string | undefined) => void;
+};
+
+export type StepHost = {
+  /** Never rejects: what went wrong is in the result's `error`. */
+  run(step: StepName, options?: StepOptions): Promise<StepResult>;
+  close(): Promise<void>;
+};
+
+export async function openSteps(node: NodeConfig): Promise<StepHost> {
+  const disk = await openDisk(node.dir);
+  return new Steps(node, disk);
+}
+
+/** One run, and everything closed behind it. */
+export async function runStep(node: NodeConfig, step: StepName, options: StepOptions = {}): Promise<StepResult> {
+  const host = await openSteps(node);
+  try {
+    return await host.run(step, options);
+  } finally {
+    await host.close();
+  }
+}
+
+class Steps implements StepHost {
+  private readonly node: NodeConfig;
+  private readonly disk: Disk;
+  private readonly links: MemberLinks;
+  /** Why a peer was lost last, for the message of a step that waited in vain. */
+  private lastLoss = "";
+
+  constructor(node: NodeConfig, disk: Disk) {
+    this.node = node;
+    this.disk = disk;
+    this.links = new MemberLinks(node, (peer, reason) => {
+      this.lastLoss = `; ${peer} was lost: ${reason.message}`;
+    });
+  }
+
+  async run(step: StepName, options: StepOptions = {}): Promise<StepResult> {
+    try {
+      return await this.runLocked(step, options);
+    } catch (error) {
+      return this.failed(step, describeFailure(error));
+    }
+  }
+
+  async close(): Promise<void> {
+    this.links.close();
+    await this.disk.close();
+  }
+
+  private async runLocked(step: StepName, options: StepOptions): Promise<StepResult> {
+    const folder = join(this.node.dir, this.node.merge.folder);
+    await mkdir(folder, { recursive: true });
+    const lock = await lockFile(join(folder, `lock.${lockName(step)}`), { wait: options.wait === true, busy: "MERGE_STEP_BUSY" });
+    try {
+      return await this.runCore(step, options);
+    } finally {
+      await lock.release();
+    }
+  }
+
+  private async runCore(step: StepName, { totalMs = STEP_TOTAL_MS, mark }: StepOptions): Promise<StepResult> {
+    const { node, disk } = this;
+    const register = openRegister(node, disk);
+    const connect = this.links.connect(node.self.name, register);
+    const driver = openDriver({ core: assembleStep(node.merge, step), disk, connect, ...(mark === undefined ? {} : { mark }) });
+    void register.ended.then((ending) => ending.kind === "halt" && driver.halt(ending.code, ending.detail));
+    const timer = setTimeout(() => driver.halt("TIMEOUT", `${lockName(step)} was not done within ${totalMs} ms${this.lastLoss}`), totalMs);
+    driver.start();
+    const ending: Ending<StepResult> = await driver.ended;
+    clearTimeout(timer);
+    await Promise.all([driver.close(), register.close()]); // writes in flight end before the lock is given up
+    if (ending.kind === "done") return ending.body;
+    return this.failed(step, ending.kind === "halt" ? ending : { code: "NOT_READY", detail: "the process is stopping" });
+  }
+
+  private failed(name: StepName, { code, detail }: { code: string; detail: string }): StepResult {
+    const target = name.step === "fetch" ? { target: name.storage } : name.step === "backup" ? { target: name.secondary } : {};
+    return { step: name.step, log: this.node.merge.logName, ...target, changed: false, counts: {}, notes: [], error: { code, detail } };
+  }
+}
+
+/** `fetch.a`, `queue`, `backup.b`, `dist`. A log is initialised under the lock of `dist`: both sign. */
+function lockName(name: StepName): string {
+  switch (name.step) {
+    case "fetch":
+      return `fetch.${name.storage}`;
+    case "backup":
+      return `backup.${name.secondary}`;
+    case "queue":
+      return "queue";
+    case "dist":
+    case "init":
+      return "dist";
+    default:
+      return unreachable(name);
+  }
+}

@@ -1,0 +1,209 @@
+/** The HTTP server against clients that mean no good: paths, slowness, size, framing. Raw sockets, so that nothing is tidied on the way. */
+import { afterEach, describe, expect, test } from "bun:test";
+import { connect } from "node:net";
+import { utf8 } from "../../src/engine/base/bytes.ts";
+import { type HttpHandler, textAnswer } from "../../src/engine/gateway/http-types.ts";
+import { HTTP_LIMITS, type HttpLimits, type HttpServer, listenHttp } from "../../src/engine/node/http.ts";
+
+const BODY_MAX = 1_000;
+const QUICK: HttpLimits = { ...HTTP_LIMITS, headersMs: 150, bodyMs: 150, answerMs: 2_000 };
+
+/** Answers with what it saw: method, raw target, length of the body. */
+const echo: HttpHandler = async (request) => {
+  const body = request.method === "POST" ? await request.body(BODY_MAX, "HTTP_BODY_TOO_LARGE") : utf8("");
+  return textAnswer(200, "text/plain", `${request.method} ${request.target} ${body.length}`);
+};
+
+const open: HttpServer[] = [];
+async function serve(handle: HttpHandler, limits: HttpLimits = QUICK): Promise<number> {
+  const server = await listenHttp({ host: "127.0.0.1", port: 0 }, handle, limits);
+  open.push(server);
+  return server.port;
+}
+afterEach(async () => {
+  for (const server of open.splice(0)) await server.close(0);
+});
+
+type Said = { readonly text: string; readonly closedAfterMs: number };
+/** Sends the parts with a pause between them; resolves with all that came when the server closed, or after `holdMs`. */
+function talk(port: number, parts: readonly (string | Uint8Array)[], { gapMs = 0, holdMs = 1_500 } = {}): Promise<Said> {
+  const started = performance.now();
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    let text = "";
+    let isOver = false;
+    const end = (): void => {
+      if (isOver) return;
+      isOver = true;
+      clearTimeout(timer);
+      socket.destroy();
+      resolve({ text, closedAfterMs: performance.now() - started });
+    };
+    const timer = setTimeout(end, holdMs);
+    socket.on("data", (chunk: Uint8Array) => {
+      text += Buffer.from(chunk).toString("latin1");
+    });
+    socket.on("close", end).on("error", () => {});
+    socket.on("connect", async () => {
+      for (const part of parts) {
+        if (isOver) return;
+        socket.write(part);
+        if (gapMs > 0) await Bun.sleep(gapMs);
+      }
+    });
+  });
+}
+const statusOf = (said: Said): number => Number(/^HTTP\/1\.1 (\d{3})/.exec(said.text)?.[1] ?? 0);
+
+describe("targets", () => {
+  test("a target arrives as it was sent: no dots resolved, nothing decoded", async () => {
+    const port = await serve(echo);
+    for (const target of ["/log/../../etc/passwd", "/log/%2e%2e/x", "//log//checkpoint", "/log/tile/0/000%2Fp", "/a?b=c?d=%00"]) {
+      const said = await talk(port, [`GET ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`]);
+      expect(said.text).toContain(`GET ${target} 0`);
+    }
+  });
+});
+
+describe("slowness", () => {
+  test("headers sent a byte at a time end with the deadline, whatever each byte resets", async () => {
+    const port = await serve(echo);
+    const said = await talk(port, [..."GET / HTTP/1.1\r\nHost: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"], { gapMs: 20 });
+    expect(said.text).toBe("");
+    expect(said.closedAfterMs).toBeLessThan(1_000);
+  });
+
+  test("a connection that says nothing is closed", async () => {
+    const port = await serve(echo);
+    // The kernel itself holds a silent connection back for a second before the server sees it.
+    expect((await talk(port, [], { holdMs: 3_000 })).closedAfterMs).toBeLessThan(2_000);
+  });
+
+  test("a connection kept alive has the same deadline for its next request", async () => {
+    const port = await serve(echo);
+    const said = await talk(port, ["GET /one HTTP/1.1\r\nHost: x\r\n\r\n"]);
+    expect(said.text).toContain("GET /one 0");
+    expect(said.closedAfterMs).toBeLessThan(1_000);
+  });
+
+  test("a body sent a byte at a time ends with the deadline", async () => {
+    const port = await serve(echo);
+    const said = await talk(port, ["POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n", ..."x".repeat(60)], { gapMs: 20 });
+    expect(statusOf(said)).toBe(408);
+    expect(said.closedAfterMs).toBeLessThan(1_000);
+  });
+});
+
+describe("size", () => {
+  test("a body announced too long is refused before a byte of it is read", async () => {
+    const port = await serve(echo);
+    const said = await talk(port, [`POST / HTTP/1.1\r\nHost: x\r\nContent-Length: ${BODY_MAX + 1}\r\n\r\n`]);
+    expect(statusOf(said)).toBe(413);
+    expect(said.text).toContain('"code":"HTTP_BODY_TOO_LARGE"');
+    expect(said.closedAfterMs).toBeLessThan(1_000);
+  });
+
+  test("with Expect: 100-continue it is refused instead of continued", async () => {
+    const port = await serve(echo);
+    const head = (length: number): string => `POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: ${length}\r\n\r\n`;
+    const refused = await talk(port, [head(BODY_MAX + 1)]);
+    expect(refused.text).toStartWith("HTTP/1.1 413");
+    const taken = await talk(port, [head(3), "abc"], { gapMs: 30 });
+    expect(taken.text).toStartWith("HTTP/1.1 100");
+    expect(taken.text).toContain("POST / 3");
+  });
+
+  test("a chunked body is cut off where it passes the limit", async () => {
+    const port = await serve(echo);
+    const chunk = `1f4\r\n${"x".repeat(500)}\r\n`;
+    const said = await talk(port, ["POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", chunk, chunk, chunk, chunk], { gapMs: 5 });
+    expect(statusOf(said)).toBe(413);
+    expect(said.closedAfterMs).toBeLessThan(1_000);
+  });
+
+  test("a chunked body with trailers is read whole", async () => {
+    const port = await serve(echo);
+    const said = await talk(port, [
+      "POST /t HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nx-sum: 7\r\n\r\n",
+    ]);
+    expect(said.text).toContain("POST /t 5");
+  });
+
+  test("bodies beyond the budget of all are refused, and the budget comes back", async () => {
+    let release = (): void => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const handle: HttpHandler = async (request) => {
+      const body = await request.body(BODY_MAX, "HTTP_BODY_TOO_LARGE");
+      if (request.target === "/hold") await held;
+      return textAnswer(200, "text/plain", `${body.length}`);
+    };
+    const port = await serve(handle, { ...QUICK, bodyBytesMax: 1_000 });
+    const post = (target: string): Promise<Said> =>
+      talk(port, [`POST ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 600\r\n\r\n${"x".repeat(600)}`]);
+    const first = post("/hold");
+    await Bun.sleep(50);
+    expect(statusOf(await post("/"))).toBe(503);
+    release();
+    expect(statusOf(await first)).toBe(200);
+    expect(statusOf(await post("/"))).toBe(200);
+  });
+});
+
+describe("framing", () => {
+  test("two lengths, a bad method and control bytes are refused and the connection ends", async () => {
+    const port = await serve(echo);
+    for (const request of [
+      "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+      "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+      "\x00\x01 / HTTP/1.1\r\n\r\n",
+    ]) {
+      const said = await talk(port, [request]);
+      expect(said.text).not.toContain("200 OK");
+      expect(said.closedAfterMs).toBeLessThan(1_000);
+    }
+  });
+
+  test("a body that no handler read does not become the next request", async () => {
+    const port = await serve(echo);
+    const hidden = "GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n";
+    const said = await talk(port, [`PUT /one HTTP/1.1\r\nHost: x\r\nContent-Length: ${hidden.length}\r\n\r\n${hidden}`]);
+    expect(said.text).toContain("PUT /one 0");
+    expect(said.text).not.toContain("/hidden");
+  });
+});
+
+describe("many", () => {
+  test("connections beyond the cap of one client are closed at once, and a place comes free again", async () => {
+    const port = await serve(echo, { ...QUICK, headersMs: 400, connectionsPerClientMax: 2 });
+    const idle = [talk(port, ["GET"]), talk(port, ["GET"])];
+    await Bun.sleep(50);
+    const refused = await talk(port, ["GET / HTTP/1.1\r\nHost: x\r\n\r\n"]);
+    expect(refused.text).toBe("");
+    await Promise.all(idle);
+    expect(statusOf(await talk(port, ["GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"]))).toBe(200);
+  });
+
+  test("close lets a request in progress end and takes no new one", async () => {
+    const server = await listenHttp({ host: "127.0.0.1", port: 0 }, async () => {
+      await Bun.sleep(150);
+      return textAnswer(200, "text/plain", "late");
+    });
+    const asked = talk(server.port, ["GET / HTTP/1.1\r\nHost: x\r\n\r\n"]);
+    await Bun.sleep(50);
+    const closing = server.close(2_000);
+    expect((await talk(server.port, ["GET / HTTP/1.1\r\nHost: x\r\n\r\n"], { holdMs: 300 })).text).toBe("");
+    expect((await asked).text).toContain("late");
+    await closing;
+  });
+
+  test("a handler that throws tells a stranger nothing", async () => {
+    const port = await serve(() => {
+      throw new Error("secret path /var/lib");
+    });
+    const said = await talk(port, ["GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"]);
+    expect(statusOf(said)).toBe(500);
+    expect(said.text).not.toContain("secret");
+  });
+});
