@@ -133,6 +133,16 @@ export function driverContract(title: string, open: () => Promise<DriverBench>):
       expect(bench.replies("a")).toEqual([]);
     });
 
+    duty("4: what a step lists behind a refused write never happens, also behind its later writes", async (bench, names, pings) => {
+      bench.storage.fullNext();
+      await bench.tell("a", command(put(1, "x"), ping(b, 1), put(2, "y"), ping(b, 2), say("never")));
+      await bench.tell("a", command(ping(b, 3)));
+      await bench.settle();
+      expect(names("a")).toContain("stored 2");
+      expect(pings()).toEqual([3]);
+      expect(bench.replies("a")).toEqual([]);
+    });
+
     duty("4: any other failed write is final", async (bench, names, pings) => {
       bench.storage.failNext();
       await bench.tell("a", command(arm("t", 20), put(1, "x"), ping(b, 1), say("never"), put(2, "y"), ping(b, 2)));
@@ -190,6 +200,16 @@ export function driverContract(title: string, open: () => Promise<DriverBench>):
         await bench.settle();
       }
       expect(pings()).toContain(2);
+    });
+
+    duty("7: a peer that dies with a question open is told by lost", async (bench, names) => {
+      await bench.tell("a", command(ping(b, 1)));
+      await bench.settle();
+      expect(names("b")).toContain("request storage.ready");
+      await bench.kill("b");
+      await bench.passMs(300);
+      await bench.settle();
+      expect(names("a")).toContain("lost b");
     });
 
     duty("7 and 8: an answer comes back with its request's id, once", async (bench, names) => {

@@ -1,7 +1,10 @@
 /** The simulated world itself: seeds are runs, faults do what they say, and it is fast enough for seed campaigns. */
 import { describe, expect, test } from "bun:test";
 import { utf8 } from "../../src/engine/base/bytes.ts";
+import type { Snapshot } from "../../src/engine/base/effects.ts";
+import { EngineError } from "../../src/engine/base/errors.ts";
 import { nodeId } from "../../src/engine/base/ids.ts";
+import { BrokenInvariant } from "../../src/engine/base/invariant.ts";
 import { applyFlush, diffDisks, emptyDisk, fileOf, flipBit, setFile, tearFlush } from "../../src/engine/sim/disk.ts";
 import { runFor, settle } from "../../src/engine/sim/steer.ts";
 import { chatterWorld, countOnDisk } from "./chatter.ts";
@@ -147,6 +150,43 @@ describe("disks", () => {
     expect(fileOf(applyFlush(torn, { change: "append", file: "f", at: 4, bytes: utf8("2\n") }), "f")).toEqual(utf8("one\n2\n"));
     expect(() => applyFlush(whole, { change: "append", file: "f", at: 5, bytes: utf8("x") })).toThrow("the file has 4 bytes");
     expect(fileOf(setFile(whole, "f", null), "f")).toBeUndefined();
+  });
+});
+
+describe("duty 5", () => {
+  test("a snapshot is of no use after its step", () => {
+    const world = chatterWorld(["a"]);
+    let kept: Snapshot | null = null;
+    world.addNode(b, {
+      daemon: () => ({
+        name: "keeper",
+        step(_event, snap) {
+          kept = snap;
+          return [];
+        },
+      }),
+    });
+    world.startNode(b);
+    settle(world);
+    expect(() => (kept as Snapshot | null)?.fileSize("x")).toThrow("only during the step");
+  });
+
+  test("what a core throws halts it; what is no fact about the world is a finding", () => {
+    const world = chatterWorld(["a"]);
+    for (const [id, error] of [[b, new EngineError("STORE_CORRUPT", "as told")] as const, [c, new BrokenInvariant("as told")] as const]) {
+      world.addNode(id, {
+        daemon: () => ({
+          name: "thrower",
+          step() {
+            throw error;
+          },
+        }),
+      });
+      world.startNode(id);
+    }
+    settle(world);
+    expect(world.violations).toEqual([{ invariant: "as told", at: expect.any(Number) }]);
+    expect([...world.processes.values()].flatMap(({ end }) => (end?.kind === "halted" ? [end.code] : []))).toEqual(["STORE_CORRUPT", "BROKEN_INVARIANT"]);
   });
 });
 
