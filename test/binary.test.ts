@@ -100,6 +100,24 @@ test("what needs no store needs no temporary folder", async () => {
     expect({ words, ...(await cairn(words, { env, folder: "/" })) }).toMatchObject({ words, status: 0, stderr: "" });
 });
 
+describe("what opens the store says what is wrong with the temporary folder", () => {
+  const refusal = async (temporary: string): Promise<string> => {
+    await using folder = await emptyFolder();
+    const node = join(folder.path, "node");
+    expect((await cairn(["node", "init", "--dir", node])).status).toBe(0);
+    const { stdout, status } = await cairn(["node", "run", "--dir", node, "--json"], { env: { TMPDIR: temporary, BUN_TMPDIR: temporary } });
+    expect(status).toBe(1);
+    const { code, message } = JSON.parse(stdout).error;
+    return `${code}: ${message}`;
+  };
+
+  test("a folder that is missing", async () =>
+    expect(await refusal("/nonexistent")).toStartWith("TEMP_DIR_UNUSABLE: the store's native code cannot be unpacked into /nonexistent: "));
+
+  test("a folder that is a file", async () =>
+    expect(await refusal(BINARY)).toStartWith(`TEMP_DIR_UNUSABLE: the store's native code cannot be unpacked into ${BINARY}: `));
+});
+
 test("planted mistakes are not in it", async () => {
   const names = new Set<string>();
   for (const file of new Bun.Glob("src/engine/**/*.ts").scanSync(root))
