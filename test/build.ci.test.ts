@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { emptyFolder } from "./cli/run-cairn.ts";
 
 const root = join(import.meta.dir, "..");
-const PARTS = ["src", "scripts", "package.json", "package-lock.json", "tsconfig.json", "node_modules"];
+const PARTS = ["src", "fixtures", "scripts", "package.json", "package-lock.json", "tsconfig.json", "node_modules"];
 /** Half a gigabyte of tools that a build does not read. */
 const TOOLS = /node_modules\/(bun|@oven|@biomejs|typescript|@typescript|knip|@?oxc[^/]*|@types|bun-types)(\/|$)/;
 const BUILD_MS_MAX = 120_000;
