@@ -10,12 +10,12 @@ import type { Op, Snapshot } from "../../src/engine/base/effects.ts";
 import { encodeEdge, entryOps, orderOps, tileOps } from "../../src/engine/log/append.ts";
 import type { HashIndex } from "../../src/engine/log/hash-record.ts";
 import { runsIndex } from "../../src/engine/log/hash-runs.ts";
-import { treeIndex } from "../../src/engine/log/hash-tree.ts";
 import { EMPTY_EDGE, leafHashes } from "../../src/engine/log/merkle.ts";
 import { LogReader } from "../../src/engine/log/reader.ts";
 import { logKeys } from "../../src/engine/store/keys.ts";
 import { openEnvironment } from "../../src/engine/store/lmdb.ts";
 import { LOG, storedEdge } from "./grow.ts";
+import { treeIndex } from "./hash-tree.ts";
 import { MapSnapshot } from "./map-snapshot.ts";
 
 const ENTRIES = Number(process.argv[2] ?? 1_000_000);

@@ -7,8 +7,8 @@ import { FilterCache } from "../../src/engine/log/hash-filter.ts";
 import { readManifest } from "../../src/engine/log/hash-manifest.ts";
 import { compareRecords, type FullHashAt, type HashIndex, recordsOf, sortRecords } from "../../src/engine/log/hash-record.ts";
 import { RUN_RECORDS_MIN, runsIndex } from "../../src/engine/log/hash-runs.ts";
-import { treeIndex } from "../../src/engine/log/hash-tree.ts";
 import { LOG } from "./grow.ts";
+import { treeIndex } from "./hash-tree.ts";
 import { MapSnapshot } from "./map-snapshot.ts";
 import { split32 } from "./naive.ts";
 
@@ -129,6 +129,17 @@ test("runs: what merges leave behind is removed", () => {
   for (const value of snap.rows.values()) bytes += value.length;
   // each record is in one run, and at times in an output or a run that is leaving: 16 bytes and a filter's 12 bits each
   expect(bytes).toBeLessThan(order.hashes.length * 17.5 * 2.5);
+});
+
+test("runs: what is inserted again where it stands is kept once by the next merge", () => {
+  const random = prng(7);
+  const [snap, index, order] = [new MapSnapshot(), runsIndex(new FilterCache()), new Order()];
+  insert(index, snap, order, someHashes(random, 1_500));
+  for (let again = 0; again < 9; again++) snap.apply(index.insertOps(snap, LOG, "i", concatBytes(...order.hashes), 0));
+  const counts = readManifest(snap, AT).runs.map((run) => run.recordCount);
+  expect(new Set(counts)).toEqual(new Set([1_500]));
+  expect(counts.length).toBeLessThan(10);
+  expect(find(index, snap, order, order.hashes)).toEqual(order.hashes.map((_, i) => i));
 });
 
 test("runs: a new hash is answered without reading a run", () => {

@@ -2,11 +2,11 @@
  * The hash index as plain rows: 16 bytes of a hash → the 6-byte indexes it was inserted at. Every insert touches a random
  * page of the store's tree, so it gets dearer as the log grows: it is the oracle of the sorted runs, not their rival.
  */
-import { concatBytes, equalBytes, viewOf } from "../base/bytes.ts";
-import type { Op, Snapshot } from "../base/effects.ts";
-import { HASH_BYTES, type LogId } from "../base/ids.ts";
-import { logKeys } from "../store/keys.ts";
-import { confirm, type HashIndex, type IndexSpace, newSearch } from "./hash-record.ts";
+import { concatBytes, equalBytes, viewOf } from "../../src/engine/base/bytes.ts";
+import type { Op, Snapshot } from "../../src/engine/base/effects.ts";
+import { HASH_BYTES, type LogId } from "../../src/engine/base/ids.ts";
+import { confirm, type HashIndex, type IndexSpace, newSearch } from "../../src/engine/log/hash-record.ts";
+import { logKeys } from "../../src/engine/store/keys.ts";
 
 const KEY_HASH_BYTES = 16;
 const INDEX_BYTES = 6;

@@ -154,12 +154,16 @@ describe("refused", () => {
     expect(codeOfRun({ change: { 1: () => helloOf(client) } })).toBe("HANDSHAKE_FAILED");
     expect(codeOfRun({ change: { 2: () => helloOf(client) } })).toBe("HANDSHAKE_FAILED");
   });
-  test("a client that signs for another key", () => {
-    const liar: HandshakeKeys = {
-      ...client,
-      identity: { publicKey: handshakeKeys(new Uint8Array(32).fill(5), cluster).identity.publicKey, secretKey: client.identity.secretKey },
-    };
+  const other = handshakeKeys(new Uint8Array(32).fill(5), cluster).identity;
+  test("a client that cannot sign for the key it names, though it holds the X25519 side of it", () => {
+    const liar: HandshakeKeys = { ...client, identity: { ...client.identity, secretKey: other.secretKey } };
+    expect(() => run({ client: liar })).toThrow("the client does not hold the key");
     expect(codeOfRun({ client: liar })).toBe("HANDSHAKE_FAILED");
+  });
+  test("a server that cannot sign for its key, though it holds the X25519 side of it", () => {
+    const liar: HandshakeKeys = { ...server, identity: { ...server.identity, secretKey: other.secretKey } };
+    expect(() => run({ server: liar })).toThrow("did not prove that it holds");
+    expect(codeOfRun({ server: liar })).toBe("HANDSHAKE_FAILED");
   });
   test("a one-time key of small order, from a holder of the cluster id", () => {
     const zero = new Uint8Array(32);

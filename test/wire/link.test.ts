@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { EngineError } from "../../src/engine/base/errors.ts";
 import type { Answer, Request } from "../../src/engine/wire/messages.ts";
+import { REKEY_LIMITS } from "../../src/engine/wire/sealed.ts";
 import { a, ask, b, type Client, cleanUp, dial, echo, HOST, hexOf, identityOf, kept, listen, log, member, until, wire, works } from "./net.ts";
 
 afterEach(cleanUp);
@@ -95,6 +96,19 @@ describe("requests and answers", () => {
     ]);
   });
 });
+
+test("both sides change keys under way, and the link goes on", async () => {
+  const server = await listen();
+  const client = dial(server.port);
+  const count = REKEY_LIMITS.framesPerKey + 2_000;
+  const step = 2_000; // so that no queue is long
+  for (let sent = 0; sent < count; ) {
+    for (const end = Math.min(count, sent + step); sent < end; sent++) client.send(sent, ask(sent));
+    await until(() => client.answers.length === sent || client.lost.length > 0, "the answers");
+  }
+  expect(client.lost).toEqual([]);
+  expect(client.answers.at(-1)).toEqual([count - 1, kept(count - 1)]);
+}, 20_000);
 
 describe("bounds", () => {
   test("a connection has at most so many requests in work; the rest waits, and then is served", async () => {
@@ -205,6 +219,7 @@ describe("ends", () => {
     expect(client.lost.map(({ code }) => code)).toEqual(["UNAVAILABLE"]);
     client.send(2, ask(2)); // a finished link takes and forgets
     expect(client.queuedBytes()).toBe(0);
+    expect(client.lost.length).toBe(1);
   });
   test("a port that is taken", async () => {
     const server = await listen();

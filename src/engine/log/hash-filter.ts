@@ -15,7 +15,7 @@ const PROBE_COUNT = 8;
 /** Blocks in one row: four pages of the store, less its own few bytes. */
 const ROW_BLOCKS = 252;
 /** Filters of thirty million records; beyond it the least recently used run is read again when asked. */
-export const FILTER_CACHE_BYTES_MAX = 64 * 1_024 * 1_024;
+const FILTER_CACHE_BYTES_MAX = 64 * 1_024 * 1_024;
 
 /** Number of 64-byte blocks for so many records. */
 export const filterBlocks = (recordCount: number): number => Math.max(1, Math.ceil((recordCount * BITS_PER_RECORD) / BLOCK_BITS));
@@ -83,7 +83,7 @@ export class FilterWriter {
 }
 
 /** The filter of a finished run, its rows read when first asked for. */
-export class Filter {
+class Filter {
   private readonly rows: (Uint8Array | undefined)[] = [];
   readonly blockCount: number;
   bytes = 0;

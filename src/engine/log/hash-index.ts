@@ -1,6 +1,6 @@
 /**
  * From leaf hashes to indexes: the index that the engine uses (merge.md section 6). Sorted runs, whose cost an entry does
- * not grow with the log; `hash-tree.ts` is the plain form that they are held against.
+ * not grow with the log; the tests hold them against plain rows, one a hash.
  */
 import type { Op, Snapshot } from "../base/effects.ts";
 import type { LogId } from "../base/ids.ts";

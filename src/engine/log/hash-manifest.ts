@@ -60,7 +60,7 @@ export type IndexAt = { readonly log: LogId; readonly space: IndexSpace };
 const rest = (at: IndexAt, tag: number, ...parts: readonly Uint8Array[]): Uint8Array =>
   logKeys.index(at.log, at.space, concatBytes(Uint8Array.of(tag), ...parts));
 
-export const manifestKey = (at: IndexAt): Uint8Array => rest(at, 0);
+const manifestKey = (at: IndexAt): Uint8Array => rest(at, 0);
 /** Records too few for a run of their own. */
 export const youngKey = (at: IndexAt): Uint8Array => rest(at, 1);
 /** A block is found by its first record; `from` may be any prefix of one. */
@@ -70,11 +70,16 @@ export const filterKey = (at: IndexAt, id: number, row: number): Uint8Array => r
 export function readManifest(snap: Snapshot, at: IndexAt): Manifest {
   const raw = snap.get("log", manifestKey(at));
   if (raw === undefined) return { nextId: 0, runs: [], merges: [], leaving: [] };
-  const from = new Reader(raw);
-  const { format, ...value } = manifest.read(from, "hash index");
-  from.end("hash index");
-  if (format !== 1) throw new EngineError("STORE_CORRUPT", `hash index: format ${format}, this build reads 1`);
-  return value;
+  try {
+    const from = new Reader(raw);
+    const { format, ...value } = manifest.read(from, "hash index");
+    if (format !== 1) throw new EngineError("STORE_CORRUPT", `hash index: format ${format}, this build reads 1`);
+    from.end("hash index");
+    return value;
+  } catch (cause) {
+    if (cause instanceof EngineError && cause.code === "FRAME_CORRUPT") throw new EngineError("STORE_CORRUPT", cause.message, { cause });
+    throw cause;
+  }
 }
 
 export function putManifest(at: IndexAt, value: Manifest): Op {

@@ -10,7 +10,7 @@ import { blockKey, filterKey, type IndexAt, type Merge, type Run } from "./hash-
 import { compareRecords, copyRecord, prefixHigh, prefixLow, RECORD_BYTES, wordsOf } from "./hash-record.ts";
 
 /** 4,000 bytes: a value of one page of the store, with room for the store's own few bytes. */
-export const BLOCK_RECORDS = 250;
+const BLOCK_RECORDS = 250;
 const STAMP_LIMIT = 2 ** 48;
 
 /** What a slice has of one source: its records from about the position on, as far as they were read. */

@@ -23,14 +23,14 @@ export interface HashIndex {
 }
 
 export const RECORD_BYTES = 16;
-export const RECORD_WORDS = RECORD_BYTES / 4;
+const RECORD_WORDS = RECORD_BYTES / 4;
 export const PREFIX_BYTES = 10;
 const INDEX_LIMIT = 2 ** 48;
 
 /** The first 6 bytes of a hash or record as a number, and the 4 behind them. */
 export const prefixHigh = (view: DataView, at: number): number => view.getUint32(at) * 0x1_0000 + view.getUint16(at + 4);
 export const prefixLow = (view: DataView, at: number): number => view.getUint32(at + 6);
-export const recordIndex = (view: DataView, at: number): number => view.getUint16(at + 10) * 0x1_0000_0000 + view.getUint32(at + 12);
+const recordIndex = (view: DataView, at: number): number => view.getUint16(at + 10) * 0x1_0000_0000 + view.getUint32(at + 12);
 
 /** Records of hashes that stand at `firstIndex` and on, unsorted. */
 export function recordsOf(hashes: Uint8Array, firstIndex: number): Uint8Array {
@@ -111,7 +111,7 @@ export const samePrefix = (a: DataView, aAt: number, b: DataView, bAt: number): 
   prefixHigh(a, aAt) === prefixHigh(b, bAt) && prefixLow(a, aAt) === prefixLow(b, bAt);
 
 /** Byte offset of the first record whose prefix is not below the one at `hashAt` of `hash`. */
-export function lowerBound(records: DataView, hash: DataView, hashAt: number): number {
+function lowerBound(records: DataView, hash: DataView, hashAt: number): number {
   const high = prefixHigh(hash, hashAt);
   const low = prefixLow(hash, hashAt);
   let from = 0;

@@ -28,8 +28,8 @@ import {
 /** Fewer records are kept in one row, of 16 KiB at most, rewritten with each insert. */
 export const RUN_RECORDS_MIN = 1_024;
 /** Runs of one level that are merged into one. */
-export const MERGE_WIDTH = 4;
-/** Records that each merge moves for every record of a new run: with two, a merge is done before its level has gathered four more runs. */
+const MERGE_WIDTH = 4;
+/** Records that each merge moves for every record of a new run: a merge is done when half as many as it moves have come in. */
 const MERGE_PACE = 2;
 
 const NO_BYTES = new Uint8Array(0);

@@ -8,14 +8,14 @@ import { invariant } from "../base/invariant.ts";
 /** Levels of the tree that one tile spans. */
 export const TILE_LEVELS = 8;
 export const TILE_WIDTH = 256;
-export const TILE_LEVEL_MAX = 63;
+const TILE_LEVEL_MAX = 63;
 
 /** A tile of hashes, or the bundle of the entries below a tile of level 0. */
 export type TileLevel = number | "entries";
 /** Width 256 is a full tile. */
 export type TileAddress = { readonly level: TileLevel; readonly n: number; readonly width: number };
 /** One level of a tree: full tiles `[0, fullCount)`, and behind them a partial one where `width` is not 0. */
-export type TileRow = { readonly level: number; readonly fullCount: number; readonly width: number };
+type TileRow = { readonly level: number; readonly fullCount: number; readonly width: number };
 
 /** Path below the log's address: `tile/0/x001/x234/067`, `tile/entries/000.p/17`. */
 export function tilePath(level: TileLevel, n: number, width: number = TILE_WIDTH): string {

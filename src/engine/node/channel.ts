@@ -54,7 +54,7 @@ export class Channel {
   private isBlocked = false;
   private isReading = true;
   private isPumping = false;
-  private isOver = false;
+  private over = false;
   private deadline: NodeJS.Timeout;
   private stall: NodeJS.Timeout | undefined;
 
@@ -86,6 +86,11 @@ export class Channel {
     return this.handshake?.phase === "awaiting-client-hello";
   }
 
+  /** Closed or failed: nothing is sent any more. */
+  get isOver(): boolean {
+    return this.over;
+  }
+
   /** Bytes that wait here or in the socket. */
   queuedBytes(): number {
     return this.waitingBytes + this.socket.writableLength;
@@ -93,7 +98,7 @@ export class Channel {
 
   /** Queues one frame made of the parts; before the handshake's end it is kept in the plain. */
   send(...parts: readonly Uint8Array[]): void {
-    if (this.isOver) return;
+    if (this.over) return;
     if (this.sealer === null) {
       this.early.push(parts);
       for (const part of parts) this.waitingBytes += part.length;
@@ -107,7 +112,7 @@ export class Channel {
 
   /** Off: no more frames are handed out, and the socket is not read. */
   setReading(on: boolean): void {
-    if (this.isOver || this.isReading === on) return;
+    if (this.over || this.isReading === on) return;
     this.isReading = on;
     if (!on) this.socket.pause();
     else {
@@ -118,13 +123,13 @@ export class Channel {
 
   /** Says goodbye behind what is queued, and hangs up. No hook is called any more. */
   close(): void {
-    if (this.isOver) return;
+    if (this.over) return;
     if (this.sealer === null) {
       this.finish();
       return;
     }
     this.send();
-    this.isOver = true;
+    this.over = true;
     this.stopTimers();
     this.isBlocked = false;
     const rest = this.outbox;
@@ -137,13 +142,13 @@ export class Channel {
 
   /** Hangs up at once. */
   fail(reason: EngineError): void {
-    if (this.isOver) return;
+    if (this.over) return;
     this.finish();
     this.hooks.closed(reason);
   }
 
   private finish(): void {
-    this.isOver = true;
+    this.over = true;
     this.stopTimers();
     this.early = [];
     this.outbox = [];
@@ -175,8 +180,8 @@ export class Channel {
 
   private take(chunk: Uint8Array): void {
     let rest = chunk;
-    while (rest.length > 0 && this.handshake !== null && !this.isOver) rest = this.shake(this.handshake, rest);
-    if (this.isOver) return;
+    while (rest.length > 0 && this.handshake !== null && !this.over) rest = this.shake(this.handshake, rest);
+    if (this.over) return;
     this.decoder.push(rest);
     this.pump();
   }
@@ -214,7 +219,7 @@ export class Channel {
   private pump(): void {
     if (this.isPumping) return;
     this.isPumping = true;
-    while (this.isReading && !this.isOver) {
+    while (this.isReading && !this.over) {
       const payload = this.attempt(this.nextPayload);
       if (payload === null) break;
       if (payload.length > 0) this.hooks.frame(payload);
@@ -249,7 +254,7 @@ export class Channel {
   }
 
   private flush(): void {
-    while (!this.isOver && !this.isBlocked && this.outbox.length > 0) {
+    while (!this.over && !this.isBlocked && this.outbox.length > 0) {
       const piece = this.takePiece();
       this.waitingBytes -= piece.length;
       this.isBlocked = !this.socket.write(piece);
@@ -280,7 +285,7 @@ export class Channel {
     this.stall = undefined;
     this.isBlocked = false;
     this.flush();
-    if (!this.isOver) this.hooks.drained();
+    if (!this.over) this.hooks.drained();
   }
 
   private watchStall(): void {

@@ -136,6 +136,7 @@ class OpenLink implements Link {
   }
 
   send(requestId: number, body: Request): void {
+    if (this.channel.isOver) return;
     const message = requests.encode(body);
     if (this.queuedBytes() + message.length > this.limits.queueBytesMax) {
       const detail = `${this.channel.name}: ${this.queuedBytes()} bytes wait, at most ${this.limits.queueBytesMax}`;
