@@ -159,11 +159,10 @@ function putAside(state: FetchState, generation: number, firstSeq: number, why: 
 
 // ── asking ahead and appending ───────────────────────────────────────────────────────────────────────────────────────
 
-/** Asks for more while there is room, writes what has come, ends when both are over. */
+/** Writes what has come and asks for more while there is room; ends when both are over. The ask goes first: it waits for no write. */
 function advance(state: FetchState): FetchEffect[] {
-  const effects: FetchEffect[] = [];
-  if (wantsMore(state)) effects.push(...ask(state));
-  if (state.writing === null && (state.ahead.length > 0 || state.changes.length > 0)) effects.push(append(state));
+  const writes = state.writing === null && (state.ahead.length > 0 || state.changes.length > 0) ? [append(state)] : [];
+  const effects = [...(wantsMore(state) ? ask(state) : []), ...writes];
   enter(state, state.writing !== null ? "appending" : "asking");
   if (state.writing === null && state.asked === null) effects.push(end(state, state.failure));
   return effects;

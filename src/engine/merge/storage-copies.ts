@@ -79,7 +79,8 @@ function newLotAt(group: Group, seq: number): Lot | null {
 /** An older lot that is being copied, or is in doubt and may have to be. */
 function oldLotAt(state: StorageState, seq: number, snap: Snapshot): Lot | null {
   const inDoubt = seq >= state.doubt.from && seq < state.doubt.to;
-  if (!inDoubt && state.lots.size === 0) return null;
+  const [oldest] = state.lots.keys(); // lots are opened in ascending order, but for those in doubt
+  if (!inDoubt && (oldest === undefined || seq < oldest)) return null;
   const found = receiptsAt(snap, state.config.log, seq);
   if (found === null) return null;
   const known = state.lots.get(found.firstSeq);
