@@ -160,6 +160,21 @@ test("runs: a new hash is answered without reading a run", () => {
   expect(snap.rangeCount).toBeLessThan(asked.length * runs * 0.012);
 });
 
+test("runs: the cache keeps the filters of living runs, and no more than its limit", () => {
+  const random = prng(8);
+  for (const bytesMax of [1_000_000, 50_000, 0]) {
+    const cache = new FilterCache(bytesMax);
+    const [snap, order, index] = [new MapSnapshot(), new Order(), runsIndex(cache)];
+    for (let batch = 0; batch < 40; batch++) {
+      insert(index, snap, order, someHashes(random, 1_500, 1_000));
+      find(index, snap, order, order.hashes.slice(-1_000));
+      expect(cache.bytes).toBeLessThanOrEqual(bytesMax);
+    }
+    if (bytesMax === 1_000_000) expect(cache.bytes).toBeLessThan(order.hashes.length * 2.1); // 16 bits a record
+    if (bytesMax > 0) expect(cache.bytes).toBeGreaterThan(bytesMax === 50_000 ? 10_000 : order.hashes.length * 1.9);
+  }
+});
+
 test("property: records come out in order, without repeats, whatever the hashes share", () => {
   fc.assert(
     fc.property(fc.array(fc.tuple(fc.nat(3), fc.nat(2), fc.nat(3)), { maxLength: 60 }), fc.nat(2 ** 47), (shapes, first) => {

@@ -128,10 +128,16 @@ export class FilterCache {
     this.filters.delete(name);
   }
 
-  /** Lets go of the oldest until what is kept fits. */
-  shrink(): void {
+  /** Bytes of all rows kept. */
+  get bytes(): number {
     let total = 0;
     for (const filter of this.filters.values()) total += filter.bytes;
+    return total;
+  }
+
+  /** Lets go of the oldest until what is kept fits. */
+  shrink(): void {
+    let total = this.bytes;
     for (const [name, filter] of this.filters) {
       if (total <= this.bytesMax) return;
       total -= filter.bytes;
