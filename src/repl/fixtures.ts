@@ -11,7 +11,7 @@ import { printCalls } from "../engine/sim/grammar.ts";
 
 const builtIn: ReadonlyMap<string, unknown> = new Map(Object.entries({ "merge-lone": mergeLone, "merge-three": mergeThree, "merge-wide": mergeWide }));
 
-export const fixtureNames: readonly string[] = [...builtIn.keys()];
+const fixtureNames: readonly string[] = [...builtIn.keys()];
 
 /** The world line of a fixture, by name or path. */
 export async function worldLineOf(fixture: string): Promise<string> {

@@ -15,11 +15,11 @@ export type ChatterReply = Answer | { readonly kind: "counted"; readonly text: s
 type ChatterEffect = Effect<Request, ChatterReply>;
 export type ChatterWorld = World<ChatterIn, Answer, Request, ChatterReply>;
 
-export const EVERY_MS = 10;
+const EVERY_MS = 10;
 const LOG = new Uint8Array(8);
 const countKey = (peer: string): Uint8Array => utf8(`count/${peer}`);
 
-export function chatterCore(self: NodeId, peers: readonly NodeId[]): Core<ChatterIn, Answer, Request, ChatterReply> {
+function chatterCore(self: NodeId, peers: readonly NodeId[]): Core<ChatterIn, Answer, Request, ChatterReply> {
   let round = 0;
   let ticket = 0;
   let acknowledged = 0;
@@ -64,7 +64,7 @@ export function chatterCore(self: NodeId, peers: readonly NodeId[]): Core<Chatte
   };
 }
 
-export function keptCount(snap: Pick<Snapshot, "get">, peer: NodeId): number {
+function keptCount(snap: Pick<Snapshot, "get">, peer: NodeId): number {
   const value = snap.get("local", countKey(peer));
   return value === undefined ? 0 : Number(fromUtf8(value));
 }

@@ -120,6 +120,18 @@ describe("verbs of the world", () => {
     expect(last("diff a b db=log")).toEqual(["log: equal"]);
   });
 
+  test("disk, folder, flip, clock, ls and cat", () => {
+    expect(last("run 20ms show=none", "disk b fail", "run 30ms", "status")[1]).toMatch(/^b down/);
+    expect(last("disk b full", "run 40ms show=none", "ask b")).toEqual(["a=1"]);
+    expect(last("disk b pause", "run 40ms show=none; ask b", "disk b resume")[0]).toBe("b: local committed, 1 change");
+    expect(last("folder b save=early", "run 40ms show=none; folder b restore=early", "ask b")).toEqual(["a=1"]);
+    expect(last("folder b wipe").slice(0, 2)).toEqual(["b: crashed", "b: its folder is empty"]);
+    expect(last("run 20ms show=none; flip b db=local key=636f756e742f61 bit=140", "run 20ms").join("\n")).toContain("error[STORE_CORRUPT]");
+    expect(last("clock a 5s", "clock a back 2s")).toEqual(["a: its clock is 3000ms off"]);
+    expect(last("ls b chat", "cat b chat/b")).toEqual(["b has no chat/b"]);
+    expect(last("ls b chat")).toEqual(["a  8 bytes"]);
+  });
+
   test("break stops a run where a condition holds", () => {
     const [, said, stopped, status] = tell("world toy nodes=a,b", "break heard(a,b,3)", "run 500ms show=none", "ask a");
     expect(said).toEqual(["break heard(a,b,3)"]);

@@ -117,3 +117,10 @@ export function areaNamed(name: string, known: readonly Area[]): Area {
   if (found === undefined) throw new EngineError("NOT_FOUND", `no area ${name}: there are ${known.map((area) => area.name).join(", ") || "none"}`);
   return found;
 }
+
+/** What the world says while something is done to it. */
+export function traced(world: WorldFace, act: () => void): string[] {
+  const before = world.trace.position;
+  act();
+  return world.trace.since(before);
+}

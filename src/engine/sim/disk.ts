@@ -71,7 +71,7 @@ export function tearFlush(disk: DiskImage, flush: Flush, bytes: number): DiskIma
 }
 
 /** Name of the file that a replacement is written to before it is renamed. */
-export function tempName(file: string): string {
+function tempName(file: string): string {
   const slash = file.lastIndexOf("/") + 1;
   return `${file.slice(0, slash)}.${file.slice(slash)}.tmp`;
 }

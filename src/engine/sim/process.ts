@@ -70,20 +70,22 @@ export type Process<In, Ans, Send, Reply> = {
   end: ProcessEnd<Reply> | null;
 };
 
+export type DiskFaults = {
+  /** Nothing gets durable while set. */
+  paused: boolean;
+  /** Every write is refused for lack of space while set. */
+  full: boolean;
+  /** So many next writes are refused for lack of space. */
+  fullNext: number;
+  /** So many next flushes fail, which is final for their process. */
+  failNext: number;
+};
+
 export type SimNode<In, Ans, Send, Reply> = {
   readonly id: NodeId;
   disk: DiskImage;
-  /** Faults of the disk, set by stories and seeds. */
-  readonly faults: {
-    /** Nothing gets durable while set. */
-    paused: boolean;
-    /** Every write is refused for lack of space while set. */
-    full: boolean;
-    /** So many next writes are refused for lack of space. */
-    fullNext: number;
-    /** So many next flushes fail, which is final for their process. */
-    failNext: number;
-  };
+  /** Set by stories and seeds. */
+  readonly faults: DiskFaults;
   /** Copies of the folder, by name. */
   readonly saved: Map<string, DiskImage>;
   /** Long-running processes by name, started with the node. */
@@ -111,8 +113,8 @@ export type CrashPoint = {
   readonly when?: "before" | "after";
   /** 1 is the first match. */
   readonly nth?: number;
-  /** The whole node (the default) or just the process. */
-  readonly scope?: "node" | "process";
+  /** The whole node (the default), just the process, or every node there is. */
+  readonly scope?: "node" | "process" | "cluster";
   readonly keep?: Keep;
 };
 

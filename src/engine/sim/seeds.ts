@@ -17,7 +17,7 @@ export type SeedsReport = {
 };
 
 /** A campaign of more seeds than this is several campaigns. */
-export const SEEDS_COUNT_MAX = 1_000_000;
+const SEEDS_COUNT_MAX = 1_000_000;
 
 /** `20` is the seeds 1 to 20, `100..200` those from 100 up to and with 200. */
 export function parseSeeds(text: string): SeedRange {

@@ -5,14 +5,14 @@
 import type { WorldFace } from "./world-face.ts";
 
 /** A run without a limit ends here: something keeps itself busy for ever. */
-export const RUN_EVENTS_MAX = 1_000_000;
+const RUN_EVENTS_MAX = 1_000_000;
 /** Virtual time that a run without a limit may take. */
 export const RUN_MS_MAX = 10 * 60_000;
 
 export type RunEnd = "quiet" | "met" | "time" | "bound";
 
 /** A world whose timers always have something in flight never settles: it is left alone after this. */
-export const SETTLE_MS_MAX = 10_000;
+const SETTLE_MS_MAX = 10_000;
 
 /** Until nothing is in flight and every write is stored; timers stay armed, unless they come due on the way. */
 export function settle(world: WorldFace): RunEnd {

@@ -4,7 +4,7 @@
  */
 
 /** Older lines are dropped beyond this: a REPL session may run for hours. */
-export const TRACE_LINES_MAX = 100_000;
+const TRACE_LINES_MAX = 100_000;
 const MARK_COLUMN = 34;
 
 /** A trace line that ends with a mark: `a: ignores it                     [hold.late-ask]`. */

@@ -7,8 +7,9 @@ import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { keyOwner } from "../store/keys.ts";
 import { keyText } from "../store/value.ts";
-import type { OpenScene, Scene, Verb } from "./area.ts";
+import { type OpenScene, type Scene, traced, type Verb } from "./area.ts";
 import { DB_NAMES, diffDisks } from "./disk.ts";
+import { diskVerbs } from "./disk-verbs.ts";
 import { type Frame, matches, matchText } from "./network.ts";
 import type { BoundaryKind, CrashPoint } from "./process.ts";
 import { RUN_MS_MAX, type RunEnd, runFor, runNow, runUntil } from "./steer.ts";
@@ -210,14 +211,8 @@ export const worldVerbs: readonly Verb<StoryScene>[] = [
     summary: "keys whose values differ on two nodes' disks",
     run: ({ world }, words) => diff(world, words),
   },
+  ...diskVerbs,
 ];
-
-/** What the world says while something is done to it. */
-export function traced(world: WorldFace, act: () => void): string[] {
-  const before = world.trace.position;
-  act();
-  return world.trace.since(before);
-}
 
 /** An error as a story shows it. */
 export const errorLine = (code: string, detail: string): string => `error[${code}]: ${detail}`;

@@ -5,7 +5,7 @@
 import type { NodeId } from "../base/ids.ts";
 import type { DiskImage } from "./disk.ts";
 import type { Frame, Network } from "./network.ts";
-import type { CrashPoint, Keep } from "./process.ts";
+import type { CrashPoint, DiskFaults, Keep } from "./process.ts";
 import type { Trace } from "./trace.ts";
 
 export type Violation = { readonly invariant: string; readonly at: number };
@@ -25,6 +25,12 @@ export interface WorldFace {
   /** Names of the live processes of a node. Throws UNKNOWN_NODE. */
   runningOn(id: NodeId): readonly string[];
   diskOf(id: NodeId): DiskImage;
+  /** Damages a disk, or mends it, behind the node's back. */
+  changeDisk(id: NodeId, change: (disk: DiskImage) => DiskImage): void;
+  /** Faults of a node's disk, to be set; a paused disk is resumed by `resumeDisk`. */
+  diskFaults(id: NodeId): DiskFaults;
+  /** Moves a node's wall clock; answers how far it is off. */
+  skewClock(id: NodeId, byMs: number): number;
   step(): boolean;
   nextMs(): number | null;
   advanceTo(atMs: number): void;

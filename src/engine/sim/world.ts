@@ -16,11 +16,13 @@ import { type DiskImage, DiskSnapshot, emptyDisk, flushesOf } from "./disk.ts";
 import { type Frame, type LinkFaults, Network, PERFECT_LINK } from "./network.ts";
 import {
   atPoint,
+  type Boundary,
   type BoundaryKind,
   type Caller,
   type ClientCall,
   type CrashPoint,
   DAEMON,
+  type DiskFaults,
   type Happening,
   type Item,
   type Keep,
@@ -82,6 +84,8 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
   eventCount = 0;
   /** Effects that were performed: what a crash grid counts through. */
   boundaryCount = 0;
+  /** Told of every boundary, for whoever lists them. */
+  onBoundary: ((boundary: Boundary) => void) | null = null;
   /** Called after each event: says what is wrong, or throws BrokenInvariant. */
   check: (() => string | null) | null = null;
 
@@ -206,6 +210,19 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
 
   diskOf(id: NodeId): DiskImage {
     return this.node(id).disk;
+  }
+
+  changeDisk(id: NodeId, change: (disk: DiskImage) => DiskImage): void {
+    this.node(id).disk = change(this.node(id).disk);
+  }
+
+  diskFaults(id: NodeId): DiskFaults {
+    return this.node(id).faults;
+  }
+
+  skewClock(id: NodeId, byMs: number): number {
+    this.node(id).clockSkewMs += byMs;
+    return this.node(id).clockSkewMs;
   }
 
   pauseDisk(id: NodeId): void {
@@ -358,7 +375,14 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
 
   // One step of one core, and its effects
 
+  /** `start` is the first event of every process, also where something else was on its way to a node that just came up. */
   deliver(process: Process<In, Ans, Send, Reply>, event: Happening<In, Ans>): void {
+    if (process.stepCount > 0 && event.kind === "start") return;
+    if (process.stepCount === 0 && event.kind !== "start") this.stepOnce(process, { kind: "start" });
+    if (process.end === null) this.stepOnce(process, event);
+  }
+
+  private stepOnce(process: Process<In, Ans, Send, Reply>, event: Happening<In, Ans>): void {
     const node = this.node(process.node);
     const snapshot = new DiskSnapshot(node.disk, node.id);
     process.stepCount++;
@@ -446,6 +470,7 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
   /** Counts boundaries, and crashes where that was asked for; true when the process is gone. */
   crashesHere(process: Process<In, Ans, Send, Reply>, kind: BoundaryKind, what: string, when: "before" | "after"): boolean {
     if (when === "after") this.boundaryCount++;
+    this.onBoundary?.({ node: process.node, process: process.name, kind, what, when });
     if (this.crashPoints.length === 0) return process.end !== null;
     const here = { node: process.node, process: process.name, kind, what, when };
     const found = this.crashPoints.find((each) => atPoint(each.point, here) && --each.left === 0);
@@ -455,7 +480,7 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
     // After a flush the next one has not begun: there is nothing under way of which a part could be kept.
     const keep = when === "after" && process.writes[0]?.flushes.some((flush) => flush.change === kind) ? "none" : found.point.keep;
     if (found.point.scope === "process") this.kill(process, keep);
-    else this.crashNode(process.node, keep);
+    else for (const id of found.point.scope === "cluster" ? this.nodeIds() : [process.node]) this.crashNode(id, keep);
     return true;
   }
 
