@@ -4,7 +4,7 @@
  * believes no size that a node wrote down. I1 to I7 here; I9 is the end of a seed run (`merge-seed.ts`).
  */
 import { equalBytes, toHex } from "../base/bytes.ts";
-import type { Hash, NodeId } from "../base/ids.ts";
+import type { Hash, LogId, NodeId } from "../base/ids.ts";
 import { edgeRoot, leafHashes, rootOf } from "../log/merkle.ts";
 import { LogReader } from "../log/reader.ts";
 import type { AddAnswer, Head } from "../merge/config.ts";
@@ -19,7 +19,10 @@ type Sworn = { readonly root: string; readonly by: string };
 
 export class MergeCheckers {
   private readonly cluster: MergeCluster;
+  private readonly log: LogId;
   private readonly seen = new Map<NodeId, DiskImage>();
+  /** Entries on a storage node's disk, as long as that disk stays as it is. */
+  private readonly held = new Map<NodeId, { readonly tree: DiskImage["dbs"]["log"]; readonly hashes: ReadonlySet<string> }>();
   /** I2: root by size, over all nodes, files and notes, for ever. */
   private readonly roots = new Map<number, Sworn>();
   /** Heads that became final in a register, by size. */
@@ -31,6 +34,8 @@ export class MergeCheckers {
   private readonly heldBefore = new Map<NodeId, number>();
   /** Hashes in the primary's order so far, and how far they were looked at. */
   private ordered = new Set<string>();
+  /** Hashes that were in the order of any folder of the primary. */
+  private readonly everOrdered = new Set<string>();
   private orderedSize = 0;
   /** Hashes whose receipt a client holds. */
   readonly receipts = new Set<string>();
@@ -39,11 +44,14 @@ export class MergeCheckers {
 
   constructor(cluster: MergeCluster) {
     this.cluster = cluster;
+    this.log = cluster.config(cluster.shape.primary).log;
   }
 
   /** What is wrong, or null. */
   check(): string | null {
-    for (const id of this.cluster.nodeIds) {
+    const { primary } = this.cluster.shape;
+    // the register first: what others show is held against what became final there
+    for (const id of [primary, ...this.cluster.nodeIds.filter((each) => each !== primary)]) {
       const { disk } = this.cluster.world.node(id);
       const before = this.seen.get(id);
       if (disk === before) continue;
@@ -85,20 +93,23 @@ export class MergeCheckers {
 
   private unkept(hash: Hash): string | null {
     const { shape, world } = this.cluster;
-    if (this.ordered.has(toHex(hash))) return null;
-    const holders = shape.storages.filter((id) => heldEntries(new DiskSnapshot(world.node(id).disk, id), this.log).has(toHex(hash)));
+    if (this.everOrdered.has(toHex(hash))) return null;
+    const holders = shape.storages.filter((id) => this.heldOn(id, world.node(id).disk).has(toHex(hash)));
     if (holders.length >= shape.storagequorum) return null;
     return `receipt of ${toHex(hash).slice(0, 12)}: on ${holders.join(", ") || "no disk"}, storagequorum is ${shape.storagequorum}`;
   }
 
-  private get log(): Uint8Array {
-    return this.cluster.config(this.cluster.shape.primary).log;
+  private heldOn(id: NodeId, disk: DiskImage): ReadonlySet<string> {
+    const known = this.held.get(id);
+    if (known?.tree === disk.dbs.log) return known.hashes;
+    const hashes = heldEntries(new DiskSnapshot(disk, id), this.log);
+    this.held.set(id, { tree: disk.dbs.log, hashes });
+    return hashes;
   }
 
   private checkNode(id: NodeId, snap: DiskSnapshot, filesChanged: boolean): string | null {
-    const wrong = this.checkCopy(id, snap);
-    if (wrong !== null || id !== this.cluster.shape.primary) return wrong;
-    return this.checkOrder(snap) ?? this.checkRegister(id, snap) ?? (filesChanged ? this.checkFiles(id, snap) : null);
+    if (id !== this.cluster.shape.primary) return this.checkCopy(id, snap);
+    return this.checkOrder(snap) ?? this.checkRegister(id, snap) ?? this.checkCopy(id, snap) ?? (filesChanged ? this.checkFiles(id, snap) : null);
   }
 
   // ── a copy: secondaries and frontends ────────────────────────────────────────────────────────────────────────────
@@ -160,6 +171,7 @@ export class MergeCheckers {
       const text = toHex(hashes.subarray(at, at + 32));
       if (this.ordered.has(text)) return `I5 entry ${this.orderedSize + at / 32} is a second ${text.slice(0, 12)}`;
       this.ordered.add(text);
+      this.everOrdered.add(text);
     }
     this.orderedSize = edge.size;
     if (!equalBytes(reader.rootAt(edge.size), edgeRoot(edge))) return `I4 order ${edge.size}: tiles and edge disagree`;

@@ -67,16 +67,9 @@ export const boundaryText = ({ node, process, kind, what }: Boundary): string =>
 export function runCell(boundary: number, at: string, scope: GridScope): GridCell {
   const run = newRun();
   const { world } = run.cluster;
-  let hit = false;
-  world.crashAt({
-    nth: boundary,
-    onCrash: () => {
-      hit = true;
-      if (scope === "cluster") for (const id of run.cluster.nodeIds) world.crashNode(id);
-    },
-  });
+  world.crashAt({ nth: boundary, scope });
   play(run);
   run.heal();
   const [violation] = world.violations;
-  return { boundary, scope, at, outcome: hit ? "ok" : "not reached", violation: violation ?? null };
+  return { boundary, scope, at, outcome: world.crashPointCount === 0 ? "ok" : "not reached", violation: violation ?? null };
 }

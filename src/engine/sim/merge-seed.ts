@@ -12,6 +12,8 @@ import type { MergeCluster, MergeShape } from "./merge-world.ts";
 
 /** Events of a safety phase where nobody says: enough for a dozen rounds with faults. */
 export const SEED_EVENTS = 3_000;
+/** Between two deeds time moves no further: a timer of an hour is for other seeds than those of a merge round. */
+const DRIFT_MS_MAX = 15_000;
 /** Distinct entries that clients of one seed submit: few, so that repeats meet. */
 const ENTRY_COUNT = 400;
 
@@ -23,8 +25,8 @@ export type SeedResult = {
   readonly marks: ReadonlyMap<string, number>;
 };
 
-export function runMergeSeed(seed: number, eventsMax = SEED_EVENTS): SeedResult {
-  return new SeedRun(seed, eventsMax).run();
+export function runMergeSeed(seed: number, eventsMax = SEED_EVENTS, onLine?: (line: string) => void): SeedResult {
+  return new SeedRun(seed, eventsMax, onLine).run();
 }
 
 /** 1 to 3 storage nodes and secondaries, 1 or 2 frontends; often one node has several roles, as `cairn up` gives them. */
@@ -50,6 +52,8 @@ function drawShape(dice: Prng): MergeShape {
 class SeedRun {
   private readonly seed: number;
   private readonly eventsMax: number;
+  /** Takes the whole trace when the run is over. */
+  private readonly onLine: ((line: string) => void) | undefined;
   private readonly dice: Prng;
   private readonly merge: MergeRun;
   private readonly cluster: MergeCluster;
@@ -58,15 +62,16 @@ class SeedRun {
   private restored = false;
   private wiped = false;
 
-  constructor(seed: number, eventsMax: number) {
+  constructor(seed: number, eventsMax: number, onLine?: (line: string) => void) {
     this.seed = seed;
     this.eventsMax = eventsMax;
+    this.onLine = onLine;
     this.dice = prng(seed ^ 0x5eed);
     const shape = drawShape(this.dice);
     const slow = nextChance(this.dice, 0.4);
     const lossy = nextChance(this.dice, 0.5);
     const link = { delayMs: [1, slow ? 400 : 20] as const, loss: lossy ? 0.03 : 0, repeat: lossy ? 0.05 : 0, corrupt: lossy ? 0.005 : 0 };
-    this.merge = new MergeRun({ seed, shape, recording: false, flushMs: [0, slow ? 30 : 4], keep: "random" });
+    this.merge = new MergeRun({ seed, shape, recording: onLine !== undefined, flushMs: [0, slow ? 30 : 4], keep: "random" });
     this.cluster = this.merge.cluster;
     const faults = ["crash", "kill", "cut", "pause", "full", "fsync", "wipe", "restore"];
     this.allowed = new Set(faults.filter(() => nextChance(this.dice, 0.5)));
@@ -80,13 +85,18 @@ class SeedRun {
       this.drift(nextBelow(this.dice, 40));
     }
     if (world.violations.length === 0) this.merge.heal();
+    if (this.onLine !== undefined) for (const line of world.trace.since(0)) this.onLine(line);
     const [violation] = world.violations;
     return { seed: this.seed, events: world.eventCount, traceHash: world.trace.hash, violation: violation ?? null, marks: world.trace.marks };
   }
 
   /** Up to so many events; time moves only as far as they take it. */
   private drift(count: number): void {
-    for (let i = 0; i < count && this.cluster.world.violations.length === 0; i++) if (!this.cluster.world.step()) return;
+    const { world } = this.cluster;
+    const endMs = world.nowMs + DRIFT_MS_MAX;
+    for (let i = 0; i < count && world.violations.length === 0; i++) {
+      if ((world.nextMs() ?? endMs) >= endMs || !world.step()) return;
+    }
   }
 
   // ── safety phase ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,24 +176,28 @@ class SeedRun {
     }
   }
 
-  /** One secondary loses its disk, once a seed; never a storage node: its receipts would rightly break. */
+  /**
+   * One secondary loses its disk, once a seed; never a storage node: its receipts would rightly break. Never beside a
+   * restored primary: with both gone no copy of a signed entry may be left, and no rule can help.
+   */
   private wipe(): void {
     const { shape } = this.cluster;
     const able = shape.secondaries.filter((id) => !shape.storages.includes(id));
-    if (this.wiped || able.length === 0 || !nextChance(this.dice, 0.2)) return;
+    if (this.wiped || this.restored || able.length === 0 || !nextChance(this.dice, 0.2)) return;
     this.wiped = true;
     this.merge.wipe(nextOf(this.dice, able));
   }
 
-  /** The primary's folder is saved, and later put back. */
+  /** The primary's folder is saved, and later put back; with k = 0 nothing guards a local register against that (merge.md section 5). */
   private restore(primary: NodeId): void {
-    const { world } = this.cluster;
+    const { world, shape } = this.cluster;
+    if (shape.backupquorum === 0) return;
     const saved = world.node(primary).saved.has("old");
     if (!saved) {
       world.saveFolder(primary, "old");
       return;
     }
-    if (this.restored || !nextChance(this.dice, 0.2)) return;
+    if (this.restored || this.wiped || !nextChance(this.dice, 0.2)) return;
     this.restored = true;
     this.merge.restore(primary, "old");
   }

@@ -53,10 +53,13 @@ export class MergeCluster {
   private readonly seed: number;
   /** Starts of each node's daemon: the run that its signer's gate stays open for. */
   private readonly boots = new Map<NodeId, number>();
+  /** What every node's config says alike; deriving keys is dear. */
+  private readonly common: Omit<MergeConfig, "self" | "boot" | "logSeed" | "cosignerSeed" | "receiptSeed">;
 
   constructor({ seed, shape, ...rest }: MergeWorldOptions) {
     this.seed = seed;
     this.shape = shape;
+    this.common = this.commonConfig();
     this.world = new World({ seed, wire, periodic: () => false, ...rest });
     for (const id of this.nodeIds) {
       this.world.addNode(id, {
@@ -76,29 +79,34 @@ export class MergeCluster {
 
   /** What config.toml would say to this node; keys follow from seed and name. */
   config(self: NodeId): MergeConfig {
-    const { shape } = this;
+    const isPrimary = self === this.shape.primary;
+    return {
+      ...this.common,
+      self,
+      boot: isPrimary ? `${self}.${this.boots.get(self) ?? 0}` : null,
+      logSeed: isPrimary ? this.secret(self, "log") : null,
+      cosignerSeed: this.secret(self, "cosigner"),
+      receiptSeed: this.secret(self, "receipt"),
+    };
+  }
+
+  private commonConfig(): MergeCluster["common"] {
     const origin = `sim.example/${this.seed}`;
     const keys = (purpose: string): Record<string, Uint8Array> => Object.fromEntries(this.nodeIds.map((id) => [id, publicKeyOf(this.secret(id, purpose))]));
-    const logSeed = this.secret(shape.primary, "log");
     return {
-      ...shape,
+      ...this.shape,
       log: sha256(origin).slice(0, 8),
       origin,
       logName: "main",
       folder: "merge",
-      self,
       epoch: 1,
-      boot: self === shape.primary ? `${self}.${this.boots.get(self) ?? 0}` : null,
-      promiseMs: 60_000,
+      promiseMs: 600_000,
       intervalMs: 50,
       cosignWaitMs: 200,
       storageKeepMs: 3_600_000,
-      logPublicKey: publicKeyOf(logSeed),
+      logPublicKey: publicKeyOf(this.secret(this.shape.primary, "log")),
       cosignerKeys: keys("cosigner"),
       receiptKeys: keys("receipt"),
-      logSeed: self === shape.primary ? logSeed : null,
-      cosignerSeed: this.secret(self, "cosigner"),
-      receiptSeed: this.secret(self, "receipt"),
     };
   }
 
