@@ -107,22 +107,23 @@ function goOn(state: QueueState): void {
   enter(state, "reading");
 }
 
-/** Reads, pulls and commits as far as nothing has to be waited for. */
+/** Reads, pulls and commits as far as nothing has to be waited for. Writes come last: no request of the next batch waits for one. */
 function advance(state: QueueState, snap: Snapshot, timeMs: number): QueueEffect[] {
   const effects: QueueEffect[] = [];
+  const writes: QueueEffect[] = [];
   for (;;) {
     if (state.pulling === null) {
       state.pulling = readBatch(state, snap, effects);
       if (state.pulling !== null) effects.push(...startPull(state, state.pulling));
     }
-    if (state.writing !== null) return effects;
+    if (state.writing !== null) return [...effects, ...writes];
     if (state.pulling === null) return [...effects, end(state, null)];
     enter(state, "pulling");
     if (state.pulling.openCount > 0) return effects;
     const batch = state.pulling;
     state.pulling = null;
     enter(state, "committing");
-    effects.push(...commitBatch(state, batch, snap, timeMs));
+    writes.push(...commitBatch(state, batch, snap, timeMs));
     if (state.writing === null) goOn(state);
   }
 }
