@@ -3,10 +3,10 @@
  * walk over both sides, constant memory. Equal means equal key, equal writing version and equal checksum; the bytes
  * themselves are compared too, so a crafted checksum hides nothing here. Throws STORE_CORRUPT as every read does.
  */
-import { compareBytes, equalBytes, u64be } from "../base/bytes.ts";
+import { compareBytes, equalBytes, viewOf } from "../base/bytes.ts";
 import type { Hash } from "../base/ids.ts";
 import { keyOwner } from "./keys.ts";
-import type { StoreSnapshot } from "./types.ts";
+import { KEY_BYTES_MAX, type StoreSnapshot } from "./types.ts";
 import { checksumOf, STORED_HEADER_BYTES, wroteAtOf } from "./value.ts";
 
 export type DifferenceSide = { readonly valueBytes: number; readonly wroteAt: number };
@@ -20,6 +20,10 @@ export type Difference = {
   readonly a: DifferenceSide | null;
   readonly b: DifferenceSide | null;
 };
+
+/** Rows are hashed many at a time: a call for each part would cost more than the hash. */
+const DIGEST_BLOCK_BYTES = 65_536;
+const DIGEST_ROW_BYTES_MAX = 2 + KEY_BYTES_MAX + 16;
 
 type Row = readonly [key: Uint8Array, stored: Uint8Array];
 
@@ -50,17 +54,22 @@ export function* diffSnapshots(
 /** SHA-256 over (key length u16, key, wroteAt u64, checksum 8 bytes) of each row in key order. */
 export function digestSnapshot(snapshot: StoreSnapshot, bounds: { readonly from?: Uint8Array; readonly to?: Uint8Array } = {}): Hash {
   const hasher = new Bun.CryptoHasher("sha256");
-  const length = new Uint8Array(2);
+  const block = new Uint8Array(DIGEST_BLOCK_BYTES);
+  const view = viewOf(block);
+  let used = 0;
   for (const [key, stored] of snapshot.stored(bounds.from, bounds.to)) {
-    length[0] = key.length >> 8;
-    length[1] = key.length;
-    hasher
-      .update(length)
-      .update(key)
-      .update(u64be(wroteAtOf(stored)))
-      .update(checksumOf(stored));
+    if (used + DIGEST_ROW_BYTES_MAX > block.length) {
+      hasher.update(block.subarray(0, used));
+      used = 0;
+    }
+    view.setUint16(used, key.length);
+    block.set(key, used + 2);
+    used += 2 + key.length;
+    view.setBigUint64(used, BigInt(wroteAtOf(stored)));
+    block.set(checksumOf(stored), used + 8);
+    used += 16;
   }
-  return new Uint8Array(hasher.digest());
+  return new Uint8Array(hasher.update(block.subarray(0, used)).digest());
 }
 
 function next(rows: Iterator<Row>): Row | null {

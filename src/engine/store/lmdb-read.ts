@@ -11,7 +11,7 @@ import { checkStored, payloadOf, wroteAtOf } from "./value.ts";
 export interface Native {
   put(key: Uint8Array, value: Uint8Array): unknown;
   remove(key: Uint8Array): unknown;
-  getBinaryFast(key: Uint8Array, options: { transaction: Transaction }): Uint8Array | undefined;
+  getBinaryFast(key: Uint8Array, options: { readonly transaction: Transaction }): Uint8Array | undefined;
   getRange(range: Range & { transaction: Transaction }): Iterable<{ key: Uint8Array; value: Uint8Array }>;
   getKeys(range: Range): Iterable<Uint8Array>;
   getStats(): object;
@@ -53,9 +53,9 @@ function plainView(): (buffer: Uint8Array, length: number) => Uint8Array {
 
 const valueView = plainView();
 const keyView = plainView();
-const copyOut = (buffer: Uint8Array, length: number): Uint8Array => valueView(buffer, length).slice(0, length);
+const peek = (buffer: Uint8Array, length: number): Uint8Array => valueView(buffer, length).subarray(0, length);
 
-/** How every database is opened: keys and values as raw bytes, copied out as plain arrays. */
+/** How every database is opened: keys copied out as plain arrays, values as plain views of the reused buffer. */
 export const rawBytes = {
   keyEncoder: {
     writeKey(key: Uint8Array, target: Uint8Array, start: number): number {
@@ -66,7 +66,7 @@ export const rawBytes = {
   },
   encoder: {
     encode: (value: Uint8Array): Uint8Array => value,
-    decode: (buffer: Uint8Array, length?: number): Uint8Array => copyOut(buffer, length ?? buffer.length),
+    decode: (buffer: Uint8Array, length?: number): Uint8Array => peek(buffer, length ?? buffer.length),
   },
 } as const;
 
@@ -76,20 +76,24 @@ const LEAST_KEY = Uint8Array.of(0);
 /** One read transaction, shared by the snapshots made through it and ended with the last of them. */
 export class ReadTransaction {
   private readonly transaction: Transaction;
+  private readonly through: { readonly transaction: Transaction };
   private readonly onEnd: (transaction: ReadTransaction) => void;
   private ended = false;
   private readonly iterators = new Set<Iterator<unknown>>();
   constructor(root: NativeRoot, onEnd: (transaction: ReadTransaction) => void) {
     root.resetReadTxn(); // a transaction of this turn of the event loop may be older than another process's commit
     this.transaction = root.useReadTransaction();
+    this.through = { transaction: this.transaction };
     this.onEnd = onEnd;
   }
+  /** A view that the next read of any store overwrites. */
   read(db: Native, key: Uint8Array): Uint8Array | undefined {
     this.checkOpen();
     if (key.length === 0) return undefined;
-    const buffer = db.getBinaryFast(key, { transaction: this.transaction });
-    return buffer === undefined ? undefined : copyOut(buffer, buffer.length);
+    const buffer = db.getBinaryFast(key, this.through);
+    return buffer === undefined ? undefined : peek(buffer, buffer.length);
   }
+  /** Keys are copies; a value is a view that the next read of any store overwrites. */
   *rows(db: Native, from?: Uint8Array, to?: Uint8Array, options: RangeOptions = {}): Generator<readonly [Uint8Array, Uint8Array]> {
     this.checkOpen();
     if (to !== undefined && (to.length === 0 || (from !== undefined && Buffer.compare(from, to) >= 0))) return;
@@ -142,12 +146,15 @@ export class LmdbSnapshot implements StoreSnapshot {
     return stored === undefined ? undefined : wroteAtOf(stored);
   }
   *iterate(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
-    for (const [key, stored] of this.stored(from, to, options)) yield [key, payloadOf(stored)];
+    for (const [key, stored] of this.transaction.rows(this.db, from, to, options)) {
+      checkStored(this.name, key, stored);
+      yield [key, payloadOf(stored)];
+    }
   }
   *stored(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
-    for (const row of this.transaction.rows(this.db, from, to, options)) {
-      checkStored(this.name, row[0], row[1]);
-      yield row;
+    for (const [key, stored] of this.transaction.rows(this.db, from, to, options)) {
+      checkStored(this.name, key, stored);
+      yield [key, stored.slice()];
     }
   }
   [Symbol.dispose](): void {

@@ -9,6 +9,7 @@
 import { existsSync, mkdirSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { open } from "lmdb";
+import { viewOf } from "../base/bytes.ts";
 import type { Batch } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import { invariant, unreachable } from "../base/invariant.ts";
@@ -291,6 +292,7 @@ function encodeOps(batch: Batch, wroteAt: number): { ops: readonly Encoded[]; by
   let bytes = 0;
   for (const op of batch) bytes += op.key.length + (op.op === "put" ? STORED_HEADER_BYTES + op.value.length : op.op === "delRange" ? op.end.length : 0);
   const buffer = new Uint8Array(bytes);
+  const view = viewOf(buffer);
   let at = 0;
   const copy = (part: Uint8Array): Uint8Array => {
     buffer.set(part, at);
@@ -303,7 +305,7 @@ function encodeOps(batch: Batch, wroteAt: number): { ops: readonly Encoded[]; by
     switch (op.op) {
       case "put": {
         const start = at;
-        at = writeStored(buffer, start, key, op.value, wroteAt);
+        at = writeStored(buffer, view, start, key, op.value, wroteAt);
         return { op: "put", key, stored: buffer.subarray(start, at) };
       }
       case "del":

@@ -20,10 +20,9 @@ function seedOf(key: Uint8Array): bigint {
   return Bun.hash.xxHash3(key) & 0xffff_ffffn;
 }
 
-/** Writes the stored form of `value` at `at` and returns where it ends. */
-export function writeStored(target: Uint8Array, at: number, key: Uint8Array, value: Uint8Array, wroteAt: number): number {
+/** Writes the stored form of `value` at `at` and returns where it ends; `view` is of all of `target`. */
+export function writeStored(target: Uint8Array, view: DataView, at: number, key: Uint8Array, value: Uint8Array, wroteAt: number): number {
   const end = at + STORED_HEADER_BYTES + value.length;
-  const view = viewOf(target);
   target[at] = FORMAT;
   view.setUint32(at + WROTE_AT, Math.floor(wroteAt / WORD));
   view.setUint32(at + WROTE_AT + 4, wroteAt % WORD);
@@ -34,7 +33,7 @@ export function writeStored(target: Uint8Array, at: number, key: Uint8Array, val
 
 export function encodeStored(key: Uint8Array, value: Uint8Array, wroteAt: number): Uint8Array {
   const stored = new Uint8Array(STORED_HEADER_BYTES + value.length);
-  writeStored(stored, 0, key, value, wroteAt);
+  writeStored(stored, viewOf(stored), 0, key, value, wroteAt);
   return stored;
 }
 
