@@ -2,6 +2,7 @@
  * What a REPL talks to: something that answers the verbs of a line and completes words. A simulated world is one;
  * the line loop and the pipe know no more than this face.
  */
+import { EngineError } from "../engine/base/errors.ts";
 import type { Area } from "../engine/sim/area.ts";
 import { type Call, parseCalls } from "../engine/sim/grammar.ts";
 import { Story } from "../engine/sim/script.ts";
@@ -23,5 +24,7 @@ export function simulatedSession(areas: readonly Area[], worldLine: string | nul
     answer: (calls) => story.answer(calls),
     completions: (words) => story.completions(words),
   };
-  return { session, greeting: worldLine === null ? [] : session.answer(parseCalls(worldLine)) };
+  const greeting = worldLine === null ? [] : session.answer(parseCalls(worldLine));
+  if (worldLine !== null && story.open === null) throw new EngineError("PARSE", `${worldLine}: ${greeting.join(" ")}`);
+  return { session, greeting };
 }

@@ -100,6 +100,11 @@ describe("links", () => {
     world.resumeNode(b);
     runFor(world, 20);
     expect(countOnDisk(world, b, a)).toBeGreaterThan(before + 10);
+    world.pauseNode(b);
+    world.crashNode(b); // a dead node is not a paused one
+    world.startNode(b);
+    runFor(world, 20);
+    expect(world.node(b).paused).toBe(false);
   });
 });
 

@@ -129,16 +129,6 @@ export type Boundary = {
   readonly when: "before" | "after";
 };
 
-export function atPoint(point: CrashPoint, at: Boundary): boolean {
-  return (
-    (point.when ?? "after") === at.when &&
-    (point.node === undefined || point.node === at.node) &&
-    (point.process === undefined || point.process === at.process) &&
-    (point.kind === undefined || point.kind === at.kind) &&
-    (point.what === undefined || at.what.startsWith(point.what))
-  );
-}
-
 /** `p` for a daemon, `p queue` for another process of the node. */
 export const labelOf = (process: { readonly node: NodeId; readonly name: string }): string =>
   process.name === DAEMON ? process.node : `${process.node} ${process.name}`;

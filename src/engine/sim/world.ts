@@ -11,18 +11,18 @@ import { BrokenInvariant, invariant, unreachable } from "../base/invariant.ts";
 import { nextBelow, type Prng, prng } from "../base/prng.ts";
 import { Agenda, type Entry } from "./agenda.ts";
 import { Courier } from "./courier.ts";
+import { CrashPoints } from "./crash-points.ts";
 import { describeBody } from "./describe.ts";
-import { type DiskImage, DiskSnapshot, emptyDisk, flushesOf } from "./disk.ts";
+import { DiskSnapshot, flushesOf } from "./disk.ts";
 import { type Frame, type LinkFaults, Network, PERFECT_LINK } from "./network.ts";
+import { NodeTable } from "./node-table.ts";
 import {
-  atPoint,
   type Boundary,
   type BoundaryKind,
   type Caller,
   type ClientCall,
   type CrashPoint,
   DAEMON,
-  type DiskFaults,
   type Happening,
   type Item,
   type Keep,
@@ -30,7 +30,6 @@ import {
   type PendingWrite,
   type Process,
   type ProcessEnd,
-  type SimNode,
   whatOf,
 } from "./process.ts";
 import { Trace, withMark } from "./trace.ts";
@@ -70,12 +69,11 @@ export const EPOCH_MS = 1_735_689_600_000;
 const ITEM_CODES = { event: 1, frame: 2, timer: 3, flush: 4, lost: 5 } as const;
 const NO_EFFECTS: readonly never[] = [];
 
-export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
+export class World<In, Ans, Send = In, Reply = Ans> extends NodeTable<In, Ans, Send, Reply> implements WorldFace {
   readonly dice: Prng;
   readonly trace: Trace;
   readonly network: Network;
   readonly agenda = new Agenda<Item<In, Ans>>();
-  readonly nodes = new Map<NodeId, SimNode<In, Ans, Send, Reply>>();
   /** Every process there was, by instance number. */
   readonly processes = new Map<number, Process<In, Ans, Send, Reply>>();
   /** Broken invariants of the shipped code, and what `check` found. */
@@ -95,10 +93,11 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
   private readonly writes: Writes<In, Ans, Send, Reply>;
   private readonly alivePerId = new Map<number, Process<In, Ans, Send, Reply>>();
   private readonly parked: { atMs: number; item: Item<In, Ans> }[] = [];
-  private readonly crashPoints: { readonly point: CrashPoint; left: number }[] = [];
+  private readonly crashPoints = new CrashPoints();
   private lastProcessId = 0;
 
   constructor(options: WorldOptions<In, Ans, Send, Reply>) {
+    super();
     this.options = { flushMs: [0, 0], lostAfterMs: 200, keep: "none", recording: false, describe: describeBody, periodic: () => false, ...options };
     this.dice = prng(options.seed);
     this.trace = new Trace(this.options.recording);
@@ -108,28 +107,6 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
   }
 
   // Nodes and processes
-
-  /** A node that is down, with the long-running processes it will start: `daemon`, and `register` where it keeps one. */
-  addNode(id: NodeId, services: Readonly<Record<string, () => Core<In, Ans, Send, Reply>>>, disk: DiskImage = emptyDisk): void {
-    invariant(!this.nodes.has(id), `node ${id} is added once`);
-    const faults = { paused: false, full: false, fullNext: 0, failNext: 0 };
-    const empty = { saved: new Map(), running: new Map<string, number>() };
-    this.nodes.set(id, { id, disk, faults, ...empty, services: new Map(Object.entries(services)), clockSkewMs: 0, paused: false });
-  }
-
-  node(id: NodeId): SimNode<In, Ans, Send, Reply> {
-    const node = this.nodes.get(id);
-    if (node === undefined) throw new EngineError("UNKNOWN_NODE", `node ${id}: there are ${[...this.nodes.keys()].sort().join(", ")}`);
-    return node;
-  }
-
-  nodeIds(): NodeId[] {
-    return [...this.nodes.keys()].sort();
-  }
-
-  runningOn(id: NodeId): string[] {
-    return [...this.node(id).running.keys()].sort();
-  }
 
   /** Starts those of a node's services that are not running. */
   startNode(id: NodeId): void {
@@ -172,6 +149,7 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
   crashNode(id: NodeId, keep: Keep = this.options.keep): void {
     for (const number of [...this.node(id).running.values()]) this.endHard(this.alive(number), keep);
     this.trace.say(`${id}: crashed`);
+    if (this.node(id).paused) this.resumeNode(id);
   }
 
   /** Ends one process without warning. */
@@ -198,32 +176,15 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
 
   /** Something crashes at this point, once. */
   crashAt(point: CrashPoint): void {
-    this.crashPoints.push({ point, left: point.nth ?? 1 });
+    this.crashPoints.add(point);
   }
 
   /** Crash points that were not reached yet. */
   get crashPointCount(): number {
-    return this.crashPoints.length;
+    return this.crashPoints.count;
   }
 
   // Disks
-
-  diskOf(id: NodeId): DiskImage {
-    return this.node(id).disk;
-  }
-
-  changeDisk(id: NodeId, change: (disk: DiskImage) => DiskImage): void {
-    this.node(id).disk = change(this.node(id).disk);
-  }
-
-  diskFaults(id: NodeId): DiskFaults {
-    return this.node(id).faults;
-  }
-
-  skewClock(id: NodeId, byMs: number): number {
-    this.node(id).clockSkewMs += byMs;
-    return this.node(id).clockSkewMs;
-  }
 
   pauseDisk(id: NodeId): void {
     this.node(id).faults.paused = true;
@@ -232,20 +193,6 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
   resumeDisk(id: NodeId): void {
     this.node(id).faults.paused = false;
     for (const process of this.live()) if (process.node === id) this.writes.schedule(process);
-  }
-
-  /** Keeps a copy of the node's folder under a name. */
-  saveFolder(id: NodeId, name: string): void {
-    this.node(id).saved.set(name, this.node(id).disk);
-  }
-
-  /** Puts a folder in place of the node's: a copy saved earlier, or with null an empty one. The node must be down. */
-  restoreFolder(id: NodeId, name: string | null): void {
-    const { running, saved } = this.node(id);
-    if (running.size > 0) throw new EngineError("NODE_RUNNING", `${id} runs ${this.runningOn(id).join(", ")}: crash it first`);
-    const disk = name === null ? emptyDisk : saved.get(name);
-    if (disk === undefined) throw new EngineError("NOT_FOUND", `${id} has no saved folder ${name}: there are ${[...saved.keys()].join(", ") || "none"}`);
-    this.node(id).disk = disk;
   }
 
   // Time
@@ -470,17 +417,16 @@ export class World<In, Ans, Send = In, Reply = Ans> implements WorldFace {
   /** Counts boundaries, and crashes where that was asked for; true when the process is gone. */
   crashesHere(process: Process<In, Ans, Send, Reply>, kind: BoundaryKind, what: string, when: "before" | "after"): boolean {
     if (when === "after") this.boundaryCount++;
-    this.onBoundary?.({ node: process.node, process: process.name, kind, what, when });
-    if (this.crashPoints.length === 0) return process.end !== null;
+    if (this.crashPoints.count === 0 && this.onBoundary === null) return process.end !== null;
     const here = { node: process.node, process: process.name, kind, what, when };
-    const found = this.crashPoints.find((each) => atPoint(each.point, here) && --each.left === 0);
-    if (found === undefined) return process.end !== null;
-    this.crashPoints.splice(this.crashPoints.indexOf(found), 1);
+    this.onBoundary?.(here);
+    const point = this.crashPoints.reach(here);
+    if (point === null) return process.end !== null;
     this.trace.say(`${labelOf(process)}: crash ${when} ${kind} ${what}`);
     // After a flush the next one has not begun: there is nothing under way of which a part could be kept.
-    const keep = when === "after" && process.writes[0]?.flushes.some((flush) => flush.change === kind) ? "none" : found.point.keep;
-    if (found.point.scope === "process") this.kill(process, keep);
-    else for (const id of found.point.scope === "cluster" ? this.nodeIds() : [process.node]) this.crashNode(id, keep);
+    const keep = when === "after" && process.writes[0]?.flushes.some((flush) => flush.change === kind) ? "none" : point.keep;
+    if (point.scope === "process") this.kill(process, keep);
+    else for (const id of point.scope === "cluster" ? this.nodeIds() : [process.node]) this.crashNode(id, keep);
     return true;
   }
 
