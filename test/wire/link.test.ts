@@ -225,7 +225,7 @@ describe("ends", () => {
     const server = await listen();
     await expect(listen({ port: server.port })).rejects.toMatchObject({ code: "UNAVAILABLE" });
   });
-  test("a link that is closed calls nobody, and its peer forgets it without a complaint of damage", async () => {
+  test("a link that is closed calls nobody, and its peer forgets it without a complaint", async () => {
     const server = await listen();
     const client = dial(server.port);
     await works(client);
@@ -234,7 +234,7 @@ describe("ends", () => {
     await until(() => server.stats().openCount === 0, "the end");
     expect(client.lost).toEqual([]);
     expect(client.answers.length).toBe(1);
-    expect(server.refused[0]?.message).toContain("closed the link");
+    expect(server.refused).toEqual([]);
     expect(server.requests).toEqual([ask(1), ask(2)]); // what was queued left before the goodbye
   });
   test("a link closed before its handshake leaves nothing behind", async () => {

@@ -30,8 +30,8 @@ export type ChannelHooks = {
   frame(payload: Uint8Array): void;
   /** Waiting output became less. */
   drained(): void;
-  /** Once, after which no hook is called. Not called after `close`. */
-  closed(reason: EngineError): void;
+  /** Once, after which no hook is called; null where the other side said goodbye. Not called after `close`. */
+  closed(reason: EngineError | null): void;
 };
 
 export class Channel {
@@ -141,7 +141,7 @@ export class Channel {
   }
 
   /** Hangs up at once. */
-  fail(reason: EngineError): void {
+  fail(reason: EngineError | null): void {
     if (this.over) return;
     this.finish();
     this.hooks.closed(reason);
@@ -223,7 +223,7 @@ export class Channel {
       const payload = this.attempt(this.nextPayload);
       if (payload === null) break;
       if (payload.length > 0) this.hooks.frame(payload);
-      else this.fail(new EngineError("UNAVAILABLE", `${this.name}: closed the link`));
+      else this.fail(null);
     }
     this.isPumping = false;
   }

@@ -129,7 +129,7 @@ class OpenLink implements Link {
         drained: () => undefined,
         closed: (reason) => {
           clearTimeout(this.timer);
-          options.onLost(reason);
+          options.onLost(reason ?? new EngineError("UNAVAILABLE", `${this.channel.name}: closed the link`));
         },
       },
     });
@@ -195,7 +195,7 @@ export type ListenOptions = {
   allow(): ReadonlyMap<string, NodeId>;
   /** An EngineError becomes a `refused`; any other error is ours and stops the node. */
   onRequest(from: NodeId, body: Request): Promise<Answer>;
-  /** Why a connection was not taken, or ended by what its peer did. For logs. */
+  /** Why a connection was not taken, or ended without a goodbye. For logs. */
   onRefused?(reason: EngineError): void;
   readonly limits?: Partial<LinkLimits>;
 };
@@ -204,7 +204,7 @@ export type ListenStats = {
   readonly openCount: number;
   readonly halfOpenCount: number;
   readonly inFlightCount: number;
-  /** Since the start: unproven connections that made room, and ends by reason. */
+  /** Since the start: unproven connections that made room, and ends without a goodbye by reason. */
   readonly evictedCount: number;
   readonly endedCount: Readonly<Partial<Record<ErrorCode, number>>>;
 };
@@ -278,7 +278,7 @@ class Connections {
         drained: () => this.regulate(connection),
         closed: (reason) => {
           this.forget(connection);
-          this.count(reason);
+          if (reason !== null) this.count(reason);
         },
       },
     });
