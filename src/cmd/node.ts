@@ -35,7 +35,7 @@ const nodeRun = command({
   options: [
     { name: "dir", form: "string", value: "DIR", default: ".", means: "the node's folder" },
     { name: "no-merge", form: "flag", means: "on the primary: do not run the merge loop" },
-    { name: "attached", form: "flag", means: "stop when stdin ends" },
+    { name: "stdin", form: "flag", means: "stop when stdin ends: for a parent process" },
   ],
   errors: ["NODE_RUNNING", "BAD_CONFIG", "IDENTITY_MODE", "STORE_TRUNCATED", "STORE_SYNC_FAILED", "UNAVAILABLE"],
   examples: ["cairn node run --dir ./cluster/a"],
@@ -43,7 +43,7 @@ const nodeRun = command({
     const { loadNode } = await import("../engine/node/config.ts");
     const { startDaemon } = await import("../engine/node/daemon.ts");
     const { signal } = ctx;
-    const stdinEnd = ctx.options.attached ? inputEnd() : new Promise<void>(() => {});
+    const stdinEnd = ctx.options.stdin ? inputEnd() : new Promise<void>(() => {});
     const node = await loadNode(resolve(ctx.options.dir));
     const daemon = await startDaemon(node, { merge: !ctx.options["no-merge"], version: versionLine, note: ctx.note });
     try {

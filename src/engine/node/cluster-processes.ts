@@ -74,7 +74,7 @@ export class ClusterProcesses {
   }
 
   private async startNode(node: ClusterNode): Promise<void> {
-    const words = ["node", "run", "--dir", node.dir, "--attached", "--json", ...(this.options.merge ? [] : ["--no-merge"])];
+    const words = ["node", "run", "--dir", node.dir, "--stdin", "--json", ...(this.options.merge ? [] : ["--no-merge"])];
     const child: Child = Bun.spawn(selfCommand(...words), { stdin: "pipe", stdout: "pipe", stderr: "pipe", env: selfEnvironment() });
     const said = this.relay(node.id, child);
     const ready = await firstLine(child);

@@ -44,7 +44,7 @@ async function keepRunning(dir: string, note: (text: string) => void, stop: Stop
 }
 
 async function runOnce(dir: string, note: (text: string) => void, stop: Stop): Promise<void> {
-  const child = Bun.spawn(selfCommand("merge", "run", "--dir", dir), { stdin: "pipe", stdout: "ignore", stderr: "inherit", env: selfEnvironment() });
+  const child = Bun.spawn(selfCommand("merge", "run", "--dir", dir, "--stdin"), { stdin: "pipe", stdout: "ignore", stderr: "inherit", env: selfEnvironment() });
   await Promise.race([stop.promise, child.exited]);
   if (!stop.isSet()) return note(`the merge loop ended with ${child.exitCode ?? child.signalCode}; it is started again`);
   await child.stdin.end();

@@ -5,6 +5,9 @@
  */
 import { EngineError } from "../base/errors.ts";
 
+/** Bounds the search for a bad line, which is quadratic. */
+const LINES_TRIED_MAX = 2_000;
+
 /** One setting as it is in force. `origin` is `config.toml:12`, or says in words why the value is what it is. */
 export type Setting = { readonly key: string; readonly value: string; readonly origin: string };
 
@@ -152,10 +155,23 @@ function parseToml(file: string, text: string): object {
   try {
     return Bun.TOML.parse(text);
   } catch (cause) {
-    const line = cause instanceof Error && "line" in cause && typeof cause.line === "number" ? cause.line : 0;
     const reason = cause instanceof Error ? cause.message.replace(/^TOML Parse error: /, "") : String(cause);
-    throw new EngineError("BAD_CONFIG", `${file}${line > 0 ? `:${line}` : ""}: not TOML: ${reason}`, { cause });
+    throw new EngineError("BAD_CONFIG", `${file}:${badLine(text)}: not TOML: ${reason}`, { cause });
   }
+}
+
+/** The parser does not say where it stopped: behind the longest run of whole lines that it takes. */
+function badLine(text: string): number {
+  const lines = text.split("\n");
+  for (let count = Math.min(lines.length, LINES_TRIED_MAX); count > 0; count--) {
+    try {
+      Bun.TOML.parse(lines.slice(0, count).join("\n"));
+      return count + 1;
+    } catch {
+      // one line less
+    }
+  }
+  return 1;
 }
 
 const baseName = (path: string): string => path.slice(path.lastIndexOf("/") + 1);

@@ -1,0 +1,89 @@
+/** `cairn up` as a process of the source tree, in folders of its own, for the tests that watch it from outside. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { selfEnvironment } from "../../src/engine/node/self.ts";
+
+export type ReadyNode = { id: string; pid: number; dir: string; admin: string; peer: string; s3: null; nbd: null; log: string };
+export type Ready = { event: string; nodes: ReadyNode[]; s3: null; log: { origin: string; vkey: string } };
+
+const MAIN = join(import.meta.dir, "../../src/cmd/main.ts");
+
+export class UpBench implements AsyncDisposable {
+  readonly folder: string;
+  readonly data: string;
+  private readonly children: Bun.Subprocess[] = [];
+
+  private constructor(folder: string) {
+    this.folder = folder;
+    this.data = join(folder, "data");
+  }
+
+  static async open(): Promise<UpBench> {
+    return new UpBench(await mkdtemp(join(tmpdir(), "cairn-up-")));
+  }
+
+  spawn(...words: string[]): Bun.Subprocess<"pipe", "pipe", "pipe"> {
+    const env = { ...selfEnvironment(), XDG_STATE_HOME: join(this.folder, "state"), CAIRN_CLUSTER: undefined };
+    const child = Bun.spawn([process.execPath, MAIN, ...words], { stdin: "pipe", stdout: "pipe", stderr: "pipe", env });
+    this.children.push(child);
+    return child;
+  }
+
+  /** Runs a command to its end. */
+  async run(...words: string[]): Promise<{ stdout: string; stderr: string; status: number }> {
+    const child = this.spawn(...words);
+    const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+    return { stdout, stderr, status: await child.exited };
+  }
+
+  /** Starts `up` on this bench's data folder and waits for its ready line. */
+  async up(...words: string[]): Promise<{ child: Bun.Subprocess<"pipe", "pipe", "pipe">; ready: Ready; line: string }> {
+    const child = this.spawn("up", "--data", this.data, ...words);
+    const errors = new Response(child.stderr).text();
+    const line = await firstLine(child.stdout);
+    if (line === null) throw new Error(`up ended with ${await child.exited}: ${await errors}`);
+    return { child, ready: JSON.parse(line) as Ready, line };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const child of this.children) {
+      if (child.exitCode === null && child.signalCode === null) child.kill("SIGTERM");
+      await child.exited;
+    }
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
+
+async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string | null> {
+  const decoder = new TextDecoder();
+  let text = "";
+  const reader = stream.getReader();
+  while (!text.includes("\n")) {
+    const { value, done } = await reader.read();
+    if (done) return null;
+    text += decoder.decode(value, { stream: true });
+  }
+  reader.releaseLock();
+  return text.slice(0, text.indexOf("\n"));
+}
+
+export const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+/** Asks until the answer is the one wanted; fails with the last one when the time is over. */
+export async function eventually<T>(ask: () => Promise<T> | T, isWanted: (value: T) => boolean, withinMs = 10_000): Promise<T> {
+  const deadline = performance.now() + withinMs;
+  for (;;) {
+    const value = await ask();
+    if (isWanted(value)) return value;
+    if (performance.now() > deadline) throw new Error(`after ${withinMs} ms still ${JSON.stringify(value)}`);
+    await Bun.sleep(25);
+  }
+}
