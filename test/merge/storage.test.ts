@@ -71,7 +71,7 @@ afterEach(() => setMutant(null));
 
 describe("receipts", () => {
   test("each line proves its entry under one signature a batch, of any size up to 256", () => {
-    for (const count of [1, 2, 3, 7, 255, 256, 257, 600]) {
+    for (const count of [...range(1, 18), 255, 256, 257, 600]) {
       const bench = lone();
       const id = add(bench, ...range(0, count));
       bench.storeAll();

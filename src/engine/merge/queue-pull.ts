@@ -15,25 +15,33 @@ import { type Batch, type Lane, mark, type QueueEffect, type QueueState } from "
 /** As long as any peer has for an answer; after it the storage node is left out of this run. */
 export const PULL_WAIT_MS = 10_000;
 const IN_FLIGHT_MAX = 4;
+/** Neighbours asked of one storage node before the next one's turn: it finds entries side by side that it listed side by side. */
+const RUN_COUNT = 512;
 
 const pullTimer = (lane: Lane): string => `pull.${lane.storage}`;
 
-/** Spreads the batch over its listers, evenly, each entry to the one with least to do. */
+/** Spreads the batch over its listers, in runs, each to the one with least to do. */
 export function startPull(state: QueueState, batch: Batch): QueueEffect[] {
-  for (let candidate = 0; candidate < batch.table.count; candidate++) assign(state, batch, candidate);
+  let lane = -1;
+  for (let candidate = 0; candidate < batch.table.count; candidate++) {
+    const isListed = lane >= 0 && ((batch.listers[candidate] as number) & (1 << lane)) !== 0;
+    if (isListed && candidate % RUN_COUNT !== 0) (state.lanes[lane] as Lane).wanted.push(candidate);
+    else lane = assign(state, batch, candidate);
+  }
   return state.lanes.flatMap((_, lane) => sendGets(state, batch, lane));
 }
 
-/** Puts the candidate on a lister's list, or gives it up for this batch. */
-function assign(state: QueueState, batch: Batch, candidate: number): void {
+/** Puts the candidate on a lister's list and returns its lane, or gives it up for this batch: -1. */
+function assign(state: QueueState, batch: Batch, candidate: number): number {
   const left = (batch.listers[candidate] as number) & ~(batch.absent[candidate] as number);
-  let best: Lane | null = null;
-  for (let lane = 0; lane < state.lanes.length; lane++) {
-    const each = state.lanes[lane] as Lane;
-    if ((left & (1 << lane)) !== 0 && each.gone === null && (best === null || each.wanted.length < best.wanted.length)) best = each;
+  let best = -1;
+  for (let at = 0; at < state.lanes.length; at++) {
+    const lane = state.lanes[at] as Lane;
+    if ((left & (1 << at)) !== 0 && lane.gone === null && (best < 0 || lane.wanted.length < (state.lanes[best] as Lane).wanted.length)) best = at;
   }
-  if (best === null) batch.openCount--;
-  else best.wanted.push(candidate);
+  if (best < 0) batch.openCount--;
+  else (state.lanes[best] as Lane).wanted.push(candidate);
+  return best;
 }
 
 function sendGets(state: QueueState, batch: Batch, at: number): QueueEffect[] {

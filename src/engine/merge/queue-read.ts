@@ -121,11 +121,12 @@ function fitting(state: QueueState, lane: Lane, snap: Snapshot, countMax: number
 function takeLines(state: QueueState, batch: Batch, lane: number, lines: QueueLines, snap: Snapshot, reader: LogReader): Int32Array {
   const candidates = new Int32Array(lines.count).fill(-1);
   const unknown: number[] = [];
+  const isChecked = !mutant("merge.dedup-skipped");
   for (let i = 0; i < lines.count; i++) {
     const known = tableFind(batch.table, lines.hashes, i * 32);
     if (known >= 0) {
       candidates[i] = relist(state, batch, known, lane);
-    } else if (isSequenced(state, state.lanes[lane] as Lane, lines.hashes, i * 32, reader)) state.repeatCount++;
+    } else if (isChecked && isSequenced(state, state.lanes[lane] as Lane, lines.hashes, i * 32, reader)) state.repeatCount++;
     else unknown.push(i);
   }
   const found = findOrdered(state, snap, pickHashes(lines.hashes, unknown), reader);
@@ -163,7 +164,6 @@ function addCandidate(state: QueueState, batch: Batch, hashes: Uint8Array, at: n
 
 /** Whether it is in the batch being written, or next in the order behind the lane's last repeat. */
 function isSequenced(state: QueueState, lane: Lane, hashes: Uint8Array, at: number, reader: LogReader): boolean {
-  if (mutant("merge.dedup-skipped")) return false;
   const table = state.writing?.table ?? null;
   if (table !== null && tableFind(table, hashes, at) >= 0) return true;
   if (lane.nextIndex < 0) return false;

@@ -4,12 +4,12 @@
  * What is kept is the note, the hashes and the lengths; lines are rebuilt from it byte for byte, also years later.
  * Hot path: a line is about 1 KB of text an entry, put together in one buffer without a string per entry.
  */
-import { fromUtf8, toBase64, utf8 } from "../base/bytes.ts";
+import { concatBytes, fromUtf8, toBase64, utf8 } from "../base/bytes.ts";
 import type { Op, Snapshot } from "../base/effects.ts";
 import type { LogId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
 import { find } from "../log/hash-index.ts";
-import { nodeHash } from "../log/merkle.ts";
+import { EMPTY_EDGE, foldEdge, nodeHash } from "../log/merkle.ts";
 import { signNote } from "../log/note.ts";
 import { logKeys } from "../store/keys.ts";
 import { bytes, hashes, type Infer, u32, u53 } from "../wire/codec.ts";
@@ -160,14 +160,13 @@ function putNumber(to: Uint8Array, at: number, value: number): number {
 
 /** Levels of the batch's tree from the leaves to the root. */
 function pathLevels(leaves: Uint8Array): Uint8Array[] {
-  const levels = [leaves];
-  for (let nodes = leaves; nodes.length > 32; levels.push(nodes)) {
-    const above = new Uint8Array(Math.ceil(nodes.length / 64) * 32);
-    for (let at = 0; at < nodes.length; at += 64) {
-      const last = at + 32 >= nodes.length;
-      above.set(last ? nodes.subarray(at) : nodeHash(nodes.subarray(at, at + 32), nodes.subarray(at + 32, at + 64)), at / 2);
-    }
-    nodes = above;
-  }
+  const levels: Uint8Array[] = [];
+  let last: Uint8Array | null = null; // a node above fewer leaves than its level has room for
+  foldEdge(EMPTY_EDGE, leaves, (_, complete) => {
+    levels.push(last === null ? complete.slice() : concatBytes(complete, last));
+    const odd = complete.length % 64 === 0 ? null : complete.slice(complete.length - 32);
+    last = odd === null || last === null ? (odd ?? last) : nodeHash(odd, last);
+  });
+  if (last !== null && levels.length > 0 && (levels[levels.length - 1] as Uint8Array).length > 32) levels.push(last);
   return levels;
 }
