@@ -2,13 +2,15 @@
  * What a test runs in a process of its own: `bun child.ts ROLE DIR`. One line of JSON on stdout for each step done, so
  * that the parent knows what was acknowledged before it pulls the plug.
  */
+import { writeSync } from "node:fs";
 import { utf8 } from "../../src/engine/base/bytes.ts";
 import { EngineError } from "../../src/engine/base/errors.ts";
 import { lockFile } from "../../src/engine/node/lock.ts";
 import { openEnvironment } from "../../src/engine/store/lmdb.ts";
 
 const [role, dir] = process.argv.slice(2) as [string, string];
-const say = (line: unknown): void => void process.stdout.write(`${JSON.stringify(line)}\n`);
+/** At once and by one system call: a trace shows what was durable before it was said. */
+const say = (line: unknown): void => void writeSync(1, `${JSON.stringify(line)}\n`);
 
 const roles: Record<string, () => Promise<void>> = {
   /** Commits pairs of keys for ever, each pair in one batch. */
@@ -78,8 +80,8 @@ const roles: Record<string, () => Promise<void>> = {
   },
   async lock() {
     await lockFile(dir, { busy: "NODE_RUNNING" });
-    say({ locked: true });
-    Bun.spawn(["sleep", "30"]); // would keep the lock if it inherited the file
+    const heir = Bun.spawn(["sleep", "30"], { stdout: "ignore" }); // would keep the lock if it inherited the file
+    say({ locked: true, child: heir.pid });
     await Bun.sleep(30_000);
   },
 };

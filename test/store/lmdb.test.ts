@@ -52,11 +52,11 @@ test("the map grows where a commit needs more, with snapshots open", async () =>
 
 test("a missing store is NOT_FOUND, an empty or foreign file is refused before it is opened", async () => {
   const dir = folder();
-  expect(openEnvironment(join(dir, "none"), ["a"])).rejects.toMatchObject({ code: "NOT_FOUND" });
+  await expect(openEnvironment(join(dir, "none"), ["a"])).rejects.toMatchObject({ code: "NOT_FOUND" });
   writeFileSync(join(dir, "data.mdb"), "");
-  expect(openEnvironment(dir, ["a"], { create: true })).rejects.toMatchObject({ code: "STORE_TRUNCATED" });
+  await expect(openEnvironment(dir, ["a"], { create: true })).rejects.toMatchObject({ code: "STORE_TRUNCATED" });
   writeFileSync(join(dir, "data.mdb"), new Uint8Array(100_000));
-  expect(openEnvironment(dir, ["a"], { create: true })).rejects.toMatchObject({ code: "STORE_CORRUPT" });
+  await expect(openEnvironment(dir, ["a"], { create: true })).rejects.toMatchObject({ code: "STORE_CORRUPT" });
 });
 
 test("a file cut anywhere before its last page in use is STORE_TRUNCATED, not SIGBUS", async () => {
@@ -69,7 +69,7 @@ test("a file cut anywhere before its last page in use is STORE_TRUNCATED, not SI
   checkDataFile(path);
   for (let share = 1; share < 20; share++) {
     truncateSync(path, Math.floor((whole.length * share) / 20));
-    expect(openEnvironment(dir, ["a"])).rejects.toMatchObject({ code: "STORE_TRUNCATED" });
+    await expect(openEnvironment(dir, ["a"])).rejects.toMatchObject({ code: "STORE_TRUNCATED" });
     writeFileSync(path, whole);
   }
 });

@@ -107,7 +107,7 @@ class RealDisk implements Disk {
 
   private async perform({ db, batch, files = [], wroteAt }: DiskWrite): Promise<void> {
     if (this.dead !== null) throw this.dead;
-    for (const change of files) insidePath(this.dir, change.file);
+    for (const change of files) for (const file of change.change === "rename" ? [change.file, change.to] : [change.file]) insidePath(this.dir, file);
     const hasBatch = batch.length > 0;
     if (hasBatch && files.length > 0) this.requireRoom(batch, files);
     if (hasBatch) await this.orDie(() => this.environment(ENVIRONMENTS[db]).stores[db].commit(batch, wroteAt), true);

@@ -5,7 +5,7 @@
  * 1 are meta pages. The file may end before the last page that the meta page names where nothing refers to what is
  * missing (a page taken and freed in one transaction is never written): only then are the trees walked. Never writes to it.
  */
-import { closeSync, fstatSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, fsyncSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
 import { viewOf } from "../base/bytes.ts";
 import { EngineError } from "../base/errors.ts";
 
@@ -147,6 +147,16 @@ export function fileBytesOf(path: string): number {
   const fd = openSync(path, "r");
   try {
     return fstatSync(fd).size;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Makes the names in a folder durable. */
+export function syncFolder(path: string): void {
+  const fd = openSync(path, "r");
+  try {
+    fsyncSync(fd);
   } finally {
     closeSync(fd);
   }

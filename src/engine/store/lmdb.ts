@@ -7,7 +7,7 @@
  * fsync that "succeeds" would prove nothing.
  */
 import { existsSync, mkdirSync, truncateSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { open } from "lmdb";
 import { viewOf } from "../base/bytes.ts";
 import type { Batch } from "../base/effects.ts";
@@ -15,7 +15,7 @@ import { EngineError } from "../base/errors.ts";
 import { invariant, unreachable } from "../base/invariant.ts";
 import { mutant } from "../base/mutant.ts";
 import { checkBatch } from "./batch.ts";
-import { checkDataFile, commitMetFullDisk, fileBytesOf } from "./lmdb-file.ts";
+import { checkDataFile, commitMetFullDisk, fileBytesOf, syncFolder } from "./lmdb-file.ts";
 import { LmdbSnapshot, type Native, type NativeRoot, ReadTransaction, rawBytes } from "./lmdb-read.ts";
 import type { Store, StoreSnapshot, StoreStat } from "./types.ts";
 import { STORED_HEADER_BYTES, writeStored } from "./value.ts";
@@ -68,6 +68,7 @@ export function openEnvironmentSync<Name extends string>(dir: string, names: rea
   const dataPath = join(dir, "data.mdb");
   if (existsSync(dataPath)) checkDataFile(dataPath);
   else if (options.create !== true) throw new EngineError("NOT_FOUND", `${dir}: there is no store`);
+  const isNew = !existsSync(dataPath);
   mkdirSync(dir, { recursive: true });
   const native: unknown = open({
     path: dir,
@@ -79,6 +80,7 @@ export function openEnvironmentSync<Name extends string>(dir: string, names: rea
     eventTurnBatching: false,
     ...rawBytes,
   });
+  if (isNew) for (const folder of [dir, dirname(dir)]) syncFolder(folder); // LMDB syncs the file, not its name
   return new LmdbEnvironment(dir, dataPath, native as NativeRoot, names).face();
 }
 
