@@ -3,13 +3,13 @@
  * sections 1 and 9). A step prints one line of result. It works in the primary's folder: `--dir`, or the cluster's.
  */
 import { createInterface } from "node:readline";
-import type { MergeConfig, StepResult } from "../engine/merge/config.ts";
-import type { StepName } from "../engine/node/assemble.ts";
 import { EngineError, isErrorCode } from "../engine/base/errors.ts";
 import { type NodeId, nodeId } from "../engine/base/ids.ts";
+import type { MergeConfig, StepResult } from "../engine/merge/config.ts";
+import type { StepName } from "../engine/node/assemble.ts";
 import type { NodeConfig } from "../engine/node/config.ts";
 import { primaryDir } from "./cluster.ts";
-import { command, type CommandSpec, type Context, type OptionSpec } from "./spec.ts";
+import { type CommandSpec, type Context, command, type OptionSpec } from "./spec.ts";
 
 const dirOption = { name: "dir", form: "string", value: "DIR", means: "the primary's folder; else that of the cluster" } as const satisfies OptionSpec;
 const logOption = { name: "log", form: "string", value: "NAME", default: "main", means: "which log" } as const satisfies OptionSpec;
@@ -19,13 +19,16 @@ const stepOptions = [dirOption, logOption, waitOption, warmOption] as const;
 
 type StepContext = Pick<Context<typeof stepOptions>, "options" | "json" | "cluster" | "timeoutMs" | "signal" | "answer" | "note" | "exitWith">;
 
-async function openPrimary(ctx: Pick<StepContext, "cluster"> & { readonly options: { readonly dir: string | undefined; readonly log: string } }): Promise<NodeConfig> {
+async function openPrimary(
+  ctx: Pick<StepContext, "cluster"> & { readonly options: { readonly dir: string | undefined; readonly log: string } },
+): Promise<NodeConfig> {
   const { loadNode } = await import("../engine/node/config.ts");
   const dir = ctx.options.dir ?? (await primaryDir(ctx.cluster));
   const node = await loadNode(dir);
   const { merge } = node;
   if (ctx.options.log !== merge.logName) throw new EngineError("NOT_FOUND", `log ${ctx.options.log}: ${merge.self} has ${merge.logName}`);
-  if (merge.self !== merge.primary) throw new EngineError("NOT_ALLOWED", `${merge.self} in ${dir} is not the primary, ${merge.primary} is: the steps run there`);
+  if (merge.self !== merge.primary)
+    throw new EngineError("NOT_ALLOWED", `${merge.self} in ${dir} is not the primary, ${merge.primary} is: the steps run there`);
   return node;
 }
 

@@ -6,10 +6,21 @@ import { completeCommand } from "./complete.ts";
 import { completion } from "./completion.ts";
 import { configShow } from "./config.ts";
 import { explain } from "./explain.ts";
+import { mergeCommands } from "./merge.ts";
 import { nodeCommands } from "./node.ts";
 import { repl } from "./repl.ts";
 import { simRun } from "./sim.ts";
 import type { CommandSpec } from "./spec.ts";
 import { up } from "./up.ts";
 
-export const registry: readonly CommandSpec[] = [up, ...nodeCommands, configShow, repl, simRun, explain, completion, completeCommand(() => registry)];
+export const registry: readonly CommandSpec[] = [
+  up,
+  ...nodeCommands,
+  ...mergeCommands,
+  configShow,
+  repl,
+  simRun,
+  explain,
+  completion,
+  completeCommand(() => registry),
+];

@@ -31,7 +31,8 @@ const READ_BYTES_MAX = 8 * 1_024 * 1_024;
 export function start(state: DistState, snap: Snapshot): DistEffect[] {
   const { config } = state;
   const shut = readLatch(snap, config);
-  if (shut.kind !== "missing") return finish(state, { code: "MERGE_LATCHED", detail: shut.kind === "ok" ? `${shut.value.code}: ${shut.value.detail}` : shut.why });
+  if (shut.kind !== "missing")
+    return finish(state, { code: "MERGE_LATCHED", detail: shut.kind === "ok" ? `${shut.value.code}: ${shut.value.detail}` : shut.why });
   if (config.backupquorum > config.secondaries.length) {
     return finish(state, { code: "MERGE_QUORUM_IMPOSSIBLE", detail: `backupquorum ${config.backupquorum}, secondaries ${config.secondaries.length}` });
   }

@@ -11,7 +11,7 @@ import { answerLogRead, proofText } from "../gateway/loghttp.ts";
 import { bundleOf, ENTRY_BYTES_MAX } from "../log/entry.ts";
 import type { AddAnswer, MergeConfig } from "../merge/config.ts";
 import { findEntries } from "../merge/find.ts";
-import { rows } from "../merge/records.ts";
+import { readEdge, rows } from "../merge/records.ts";
 import type { DaemonAnswer, DaemonRequest } from "./assemble.ts";
 import type { NodeConfig } from "./config.ts";
 import type { Disk } from "./disk.ts";
@@ -77,14 +77,23 @@ async function waited(port: LogPort, request: HttpRequest, added: AddAnswer, wai
   const { merge } = port.node;
   const headers = { "content-type": type, ...NO_STORE };
   const deadline = performance.now() + wait.timeoutMs;
-  while (!request.signal.aborted) {
-    const body = foundLines(port.disk, merge, added, wait.until === "signed");
+  for (let seenSize = -1; !request.signal.aborted; ) {
+    const size = knownSize(port.disk, merge, wait.until);
+    const body = size > seenSize ? foundLines(port.disk, merge, added, wait.until === "signed") : null;
     if (body !== null) return { status: 200, headers, body };
+    seenSize = size; // until it grows, there is nothing new to find
     const leftMs = deadline - performance.now();
     if (leftMs <= 0) break;
     await Bun.sleep(Math.min(merge.intervalMs, leftMs));
   }
   return { status: 202, headers: { ...headers, "retry-after": String(RETRY_AFTER_S) }, body: added.lines };
+}
+
+/** How far this node's copy has come; one row to read. */
+function knownSize(disk: Disk, merge: MergeConfig, until: Wait["until"]): number {
+  using snap = disk.snapshot();
+  if (until === "signed") return rows.published(snap, merge.log)?.size ?? 0;
+  return readEdge(snap, merge.log).size; // the hash index grows in the same commits
 }
 
 /** A line for each receipt, with its index, and its proof where the head must be signed; null while an entry is not there. */
