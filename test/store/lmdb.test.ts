@@ -7,7 +7,7 @@ import { utf8 } from "../../src/engine/base/bytes.ts";
 import { openEnvironment } from "../../src/engine/store/lmdb.ts";
 import { checkDataFile } from "../../src/engine/store/lmdb-file.ts";
 import { del, delRange, put, storeContract } from "../contract/store.ts";
-import { lines, startChild } from "./children.ts";
+import { lines, runChild, startChild } from "./children.ts";
 
 const folders: string[] = [];
 const folder = (): string => {
@@ -183,6 +183,21 @@ test("processes share an environment: a snapshot sees every commit that ended be
   child.stdin.write("end\n");
   child.stdin.end();
   expect(await child.exited).toBe(0);
+  await env.close();
+});
+
+test("a second snapshot in one turn of the event loop is as new as the disk, and the first stays as it was", async () => {
+  const dir = folder();
+  const env = await openEnvironment(dir, ["a"], { create: true });
+  {
+    using first = env.stores.a.snapshot();
+    expect(first.get(utf8("k5"))).toBeUndefined();
+    env.stores.a.snapshot()[Symbol.dispose]();
+    expect(runChild("commits", dir)).toBe(0);
+    using second = env.stores.a.snapshot();
+    expect(second.get(utf8("k5"))).toEqual(utf8("value"));
+    expect(first.get(utf8("k5"))).toBeUndefined();
+  }
   await env.close();
 });
 
