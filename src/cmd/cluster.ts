@@ -69,6 +69,19 @@ export function askNodes(cluster: ClientCluster, path: string, timeoutMs: number
   );
 }
 
+/** Addresses of the log on the cluster's nodes: those that are known, and for nodes given by URL those that they tell. */
+export async function logAddresses(cluster: ClientCluster, timeoutMs: number): Promise<string[]> {
+  const known = cluster.nodes.flatMap(({ log }) => log ?? []);
+  if (known.length === cluster.nodes.length) return known;
+  const answers = await askNodes(cluster, "/status", timeoutMs);
+  const told = answers.flatMap(({ node, value }) => node.log ?? logOf(value?.["addresses"]) ?? []);
+  if (told.length > 0) return told;
+  throw answers.find(({ error }) => error !== null)?.error ?? new EngineError("UNAVAILABLE", `${cluster.name}: no node told where its log is`);
+}
+
+const logOf = (addresses: unknown): string | null =>
+  typeof addresses === "object" && addresses !== null && "log" in addresses && typeof addresses.log === "string" ? addresses.log : null;
+
 /** One node's answer, also where it is 503 and says what is missing. Throws UNAVAILABLE, TIMEOUT, or the node's own error. */
 export async function askNode(node: ClientNode, path: string, timeoutMs: number): Promise<Readonly<Record<string, unknown>>> {
   const headers: Record<string, string> = node.token === null ? {} : { authorization: `Bearer ${node.token}` };

@@ -1,4 +1,4 @@
-/** `cairn up` as a process of the source tree, in folders of its own, for the tests that watch it from outside. */
+/** `cairn up` as a process, of the source tree or compiled, in folders of its own, for the tests that watch it from outside. */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,25 +7,30 @@ import { selfEnvironment } from "../../src/engine/node/self.ts";
 export type ReadyNode = { id: string; pid: number; dir: string; admin: string; peer: string; s3: null; nbd: null; log: string };
 export type Ready = { event: string; nodes: ReadyNode[]; s3: null; log: { origin: string; vkey: string } };
 
-const MAIN = join(import.meta.dir, "../../src/cmd/main.ts");
+const ROOT = join(import.meta.dir, "../..");
+/** Words that start the program. */
+export const FROM_SOURCE = [process.execPath, join(ROOT, "src/cmd/main.ts")];
+export const COMPILED = [join(ROOT, "dist/cairn")];
 
 export class UpBench implements AsyncDisposable {
   readonly folder: string;
   readonly data: string;
+  private readonly program: readonly string[];
   private readonly children: Bun.Subprocess[] = [];
 
-  private constructor(folder: string) {
+  private constructor(folder: string, program: readonly string[]) {
     this.folder = folder;
     this.data = join(folder, "data");
+    this.program = program;
   }
 
-  static async open(): Promise<UpBench> {
-    return new UpBench(await mkdtemp(join(tmpdir(), "cairn-up-")));
+  static async open(program = FROM_SOURCE): Promise<UpBench> {
+    return new UpBench(await mkdtemp(join(tmpdir(), "cairn-up-")), program);
   }
 
   spawn(...words: string[]): Bun.Subprocess<"pipe", "pipe", "pipe"> {
     const env = { ...selfEnvironment(), XDG_STATE_HOME: join(this.folder, "state"), CAIRN_CLUSTER: undefined };
-    const child = Bun.spawn([process.execPath, MAIN, ...words], { stdin: "pipe", stdout: "pipe", stderr: "pipe", env });
+    const child = Bun.spawn([...this.program, ...words], { stdin: "pipe", stdout: "pipe", stderr: "pipe", env });
     this.children.push(child);
     return child;
   }

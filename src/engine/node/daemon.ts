@@ -236,7 +236,7 @@ class NodeDaemon implements Daemon {
       uptimeMs: Math.round(performance.now() - this.startedMs),
       roles: node.self.roles,
       ...this.health(),
-      ports: this.ports,
+      addresses: { admin: this.ready.admin, peer: this.ready.peer, log: this.ready.log },
       members: node.members.map(({ name, roles }) => ({ id: name, roles })),
       log: this.logStatus(),
       links: this.listener?.stats() ?? null,

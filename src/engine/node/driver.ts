@@ -238,7 +238,9 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
   private stored(ticket: number, segment: Segment<Send, Reply>): void {
     if (this.ending !== null) return;
     // What was listed after the write goes first: the core hears `stored` when its own answers are on their way.
+    this.stepping = true; // a loss told by a send waits until all of them are performed
     if (!segment.step.refused) for (const { effect, order } of segment.after) if (this.ending === null) this.perform(effect, order);
+    this.stepping = false;
     this.push({ kind: "stored", timeMs: Date.now(), ticket });
   }
 

@@ -25,7 +25,7 @@ export type StepOptions = {
 };
 
 export type StepHost = {
-  /** Never rejects: what went wrong is in the result's `error`. */
+  /** Never rejects: what went wrong is in the result's `error`. After STORE_SYNC_FAILED every run ends with it. */
   run(step: StepName, options?: StepOptions): Promise<StepResult>;
   close(): Promise<void>;
 };
@@ -51,6 +51,8 @@ class Steps implements StepHost {
   private readonly links: MemberLinks;
   /** Why a peer was lost last, for the message of a step that waited in vain. */
   private lastLoss = "";
+  /** The first failed fsync: whatever the disk says afterwards proves nothing. */
+  private dead: { readonly code: string; readonly detail: string } | null = null;
 
   constructor(node: NodeConfig, disk: Disk) {
     this.node = node;
@@ -62,7 +64,10 @@ class Steps implements StepHost {
 
   async run(step: StepName, options: StepOptions = {}): Promise<StepResult> {
     try {
-      return await this.runLocked(step, options);
+      if (this.dead !== null) return this.failed(step, this.dead);
+      const result = await this.runLocked(step, options);
+      if (result.error?.code === "STORE_SYNC_FAILED") this.dead = result.error;
+      return result;
     } catch (error) {
       return this.failed(step, describeFailure(error));
     }
