@@ -347,13 +347,19 @@ describe("settling and admission", () => {
     bench.refuseNext();
     expect(codeOf(bench, id)).toBe("STORE_FULL");
     expect(codeOf(bench, add(bench, 2))).toBe("STORE_FULL");
-    bench.request(CLIENT, { kind: "space", low: false });
+    bench.fire("space");
     const again = add(bench, 1);
     bench.storeAll();
     expect(linesOf(bench, again).length).toBe(1);
     expect(list(bench, 0).lastSeq).toBe(1);
     bench.request(CLIENT, { kind: "space", low: true });
     expect(codeOf(bench, add(bench, 3))).toBe("STORE_FULL");
+    bench.request(CLIENT, { kind: "space", low: false });
+    expect(codeOf(bench, add(bench, 3))).toBeUndefined();
+    bench.request(CLIENT, { kind: "space", low: true });
+    bench.refuseNext();
+    bench.fire("space");
+    expect(codeOf(bench, add(bench, 4))).toBe("STORE_FULL"); // the node knows better
   });
 
   test("busy when half the promise has passed, until it is settled", () => {

@@ -19,6 +19,7 @@ const HEADER_BYTES_MAX = 4_096;
 /** No line is longer: 32 bytes of name, 64 of hash, three numbers. */
 const LINE_BYTES_MAX = 256;
 const LF = 0x0a;
+const COMMA = 0x2c;
 
 const SEQ_AT = 7;
 const openText = utf8(`{"seq":`);
@@ -120,8 +121,11 @@ function parseLines(raw: Uint8Array, storage: string, offset: number, countMax: 
   while (count < countMax && at < raw.length) {
     const end = raw.indexOf(LF, at) + 1;
     if (end === 0) {
-      if (whole && mutant("merge.torn-line-accepted")) at = raw.length;
-      else if (raw.length - at > LINE_BYTES_MAX) badAt = offset + at;
+      if (raw.length - at > LINE_BYTES_MAX) badAt = offset + at;
+      const seqEnd = digitsEnd(raw, at + SEQ_AT);
+      if (!whole || !mutant("merge.torn-line-accepted") || raw[seqEnd] !== COMMA) break;
+      slots.seqs[count++] = readDigits(raw, at + SEQ_AT, seqEnd);
+      at = raw.length;
       break;
     }
     if (!parseOne(raw, at, end, name, slots, count)) {

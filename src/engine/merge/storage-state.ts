@@ -93,6 +93,7 @@ export type StorageState = {
   doubt: { from: number; to: number };
   /** When the oldest entry that is not settled came, or null. */
   oldestMs: number | null;
+  /** What the node said last about its disk. */
   spaceLow: boolean;
   readonly waiting: Waiting[];
   waitingBytes: number;

@@ -29,6 +29,9 @@ const WAITING_BYTES_MAX = 32 * 1_024 * 1_024;
 /** Entries that wait to be signed: at 100,000 a second the merge is then most of a minute behind. */
 const PENDING_COUNT_MAX = 4_194_304;
 const KEEP_TIMER = "keep";
+const SPACE_TIMER = "space";
+/** After a write that found no space the next add tries again: others may have made room, and nobody else would say so. */
+const SPACE_WAIT_MS = 1_000;
 /** Settled sizes are remembered in so many steps of `storageKeepMs`. */
 const KEEP_STEPS = 16;
 
@@ -79,7 +82,7 @@ function take(state: StorageState, event: Event<StorageRequest, Answer>, snap: S
     case "message":
       return onPutAnswer(state, event.from, event.requestId, event.body, snap);
     case "timer":
-      return event.timer === KEEP_TIMER ? armKeep(state) : onPutTimer(state, event.timer);
+      return onTimer(state, event.timer);
     case "stored":
       return onStored(state, event.ticket, snap, event.timeMs);
     case "full":
@@ -191,12 +194,23 @@ function onSettle(state: StorageState, id: number, { settledSeq }: RequestOf<"st
   return [];
 }
 
+function onTimer(state: StorageState, timer: string): StorageEffect[] {
+  if (timer === KEEP_TIMER) return armKeep(state);
+  if (timer === SPACE_TIMER) return state.spaceLow ? [] : setFull(state, false);
+  return onPutTimer(state, timer);
+}
+
+/** The node has looked at its disk. */
 function onSpace(state: StorageState, low: boolean): StorageEffect[] {
-  if (state.phase !== "open" && state.phase !== "full") return [];
-  const next = low ? "full" : "open";
-  if (next === state.phase) return [];
+  state.spaceLow = low;
+  return setFull(state, low);
+}
+
+function setFull(state: StorageState, full: boolean): StorageEffect[] {
+  const next = full ? "full" : "open";
+  if ((state.phase !== "open" && state.phase !== "full") || next === state.phase) return [];
   enter(state, next);
-  return [mark(`storage.${next}`, `${state.config.self}: ${low ? "disk too full, no more entries" : "space again"}`)];
+  return [mark(`storage.${next}`, `${state.config.self}: ${full ? "disk too full, no more entries" : "space again"}`)];
 }
 
 function onDrain(state: StorageState, id: number): StorageEffect[] {
@@ -256,7 +270,7 @@ function onFull(state: StorageState, ticket: number): StorageEffect[] {
   state.writing = null;
   const no = refused("STORE_FULL", `${state.config.self}: disk full`, { retry: true });
   const ids = [...group.adds.map((add) => add.id), ...group.puts.map((put) => put.id), ...group.settles];
-  return [...onSpace(state, true), ...ids.map((id) => answer(id, no))];
+  return [...setFull(state, true), { kind: "arm", timer: SPACE_TIMER, afterMs: SPACE_WAIT_MS }, ...ids.map((id) => answer(id, no))];
 }
 
 /** Lower-case hex of each hash whose entry is on this disk: for checkers, which look at small disks. */
