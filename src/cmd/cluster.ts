@@ -5,6 +5,7 @@
  */
 import { readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
+import { concatBytes, fromUtf8 } from "../engine/base/bytes.ts";
 import { EngineError, isErrorCode } from "../engine/base/errors.ts";
 
 /** A node as a client reaches it; what was not told is null. */
@@ -109,7 +110,7 @@ async function boundedText(answer: Response): Promise<string> {
     if (total > ANSWER_BYTES_MAX) throw new RangeError(`an answer of more than ${ANSWER_BYTES_MAX} bytes`);
     parts.push(part);
   }
-  return Buffer.concat(parts).toString("utf8");
+  return fromUtf8(concatBytes(...parts));
 }
 
 /** An error that the node told us keeps its code. */
