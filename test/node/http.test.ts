@@ -86,6 +86,22 @@ describe("slowness", () => {
     expect(said.closedAfterMs).toBeLessThan(1_000);
   });
 
+  test("a client that does not take its answer is cut off, and its place comes free", async () => {
+    const port = await serve(() => ({ status: 200, headers: {}, body: new Uint8Array(64 * 1_024 * 1_024) }), {
+      ...QUICK,
+      answerMs: 200,
+      connectionsPerClientMax: 1,
+    });
+    const lazy = connect(port, "127.0.0.1", () => lazy.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+    lazy.pause();
+    lazy.on("error", () => {});
+    await Bun.sleep(100);
+    expect((await talk(port, ["GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"], { holdMs: 300 })).text).toBe("");
+    await Bun.sleep(300);
+    expect(statusOf(await talk(port, ["GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"]))).toBe(200);
+    lazy.destroy();
+  });
+
   test("a body sent a byte at a time ends with the deadline", async () => {
     const port = await serve(echo);
     const said = await talk(port, ["POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n", ..."x".repeat(60)], { gapMs: 20 });

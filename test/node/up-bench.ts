@@ -15,7 +15,7 @@ export const COMPILED = [join(ROOT, "dist/cairn")];
 export class UpBench implements AsyncDisposable {
   readonly folder: string;
   readonly data: string;
-  private readonly program: readonly string[];
+  readonly program: readonly string[];
   private readonly children: Bun.Subprocess[] = [];
 
   private constructor(folder: string, program: readonly string[]) {
