@@ -11,7 +11,7 @@ import { type CopySizes, readEdge, rows } from "./records.ts";
 
 export type Waiting = { readonly id: number; readonly from: string; readonly body: Request; readonly timeMs: number };
 /** A range being proven for a verify or a publish. Invariant: the edge on disk is at most `size`, or the range is proven. */
-export type Proving = { readonly id: number; readonly size: number; readonly root: Uint8Array; readonly then: Waiting };
+export type Proving = { readonly id: number; readonly size: number; readonly root: Uint8Array; readonly asked: Waiting };
 export type Fork = { readonly index: number; readonly mine: Uint8Array; readonly yours: Uint8Array };
 export type ReceiverPhase = "following" | "verifying" | "forked";
 

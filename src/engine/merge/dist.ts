@@ -18,7 +18,7 @@ export function stepDist(state: DistState, event: Event<never, Answer>, snap: Sn
     case "message":
       return onMessage(state, event.requestId, event.body, snap, event.timeMs);
     case "stored":
-      return state.phase === "staging" && event.ticket === state.awaited ? onStaged(state, snap) : [];
+      return state.phase === "staging" && event.ticket === state.awaited ? onStaged(state) : [];
     case "full":
       return finish(state, { code: "STORE_FULL", detail: "disk full: nothing was signed that is not recorded" });
     case "timer":

@@ -100,8 +100,7 @@ function publish(state: DistState, head: Head, note: Uint8Array, snap: Snapshot)
   return [...effects, { kind: "arm", timer: "publish", afterMs: state.signedNow ? PUBLISH_WAIT_MS : CATCH_UP_MS }];
 }
 
-export function startSenders(state: DistState, head: Head, snap: Snapshot): DistEffect[] {
-  if (state.senders.length > 0) return [];
+function startSenders(state: DistState, head: Head, snap: Snapshot): DistEffect[] {
   state.senders = state.config.frontends.map((frontend) => newSender(frontend, head.size));
   return state.senders.flatMap((sender) => ask(sender, context(state, snap)));
 }

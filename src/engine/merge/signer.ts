@@ -17,7 +17,7 @@ import { type DistEffect, type DistState, enter, finish, latch } from "./dist-st
 import { readLatch } from "./files.ts";
 import { readEdge, rows, type Stage } from "./records.ts";
 import { sameHead } from "./register.ts";
-import { release, startSenders } from "./release.ts";
+import { release } from "./release.ts";
 import { compare, type Failure, scope } from "./sender.ts";
 
 /** The gate waits so long for answers; whoever is silent then counts as not having answered. */
@@ -207,14 +207,23 @@ function stageIt(state: DistState, stage: Stage): DistEffect[] {
   return [{ kind: "write", ticket: state.awaited, db: "log", batch }];
 }
 
-export function onStaged(state: DistState, snap: Snapshot): DistEffect[] {
+export function onStaged(state: DistState): DistEffect[] {
   const { config, stage } = state;
   if (stage === null || config.logSeed === null) return finish(state, { code: "NOT_ALLOWED", detail: `${config.self} does not hold the log's key` });
   const note = signCheckpoint({ origin: config.origin, size: stage.size, root: stage.root }, config.logSeed);
   state.candidate = { epoch: config.epoch, size: stage.size, root: stage.root, note, timeMs: stage.timeMs };
-  const early = mutant("merge.publish-before-swap") ? startSenders(state, state.candidate, snap) : [];
+  const early = mutant("merge.publish-before-swap") ? publishUnsworn(state, note) : [];
   return [...early, ...swap(state)];
 }
+
+/** What must never happen: frontends see a signature that the register has not sworn to. Only a planted mistake calls it. */
+const publishUnsworn = (state: DistState, checkpoint: Uint8Array): DistEffect[] =>
+  state.config.frontends.map((to) => ({
+    kind: "send",
+    to,
+    requestId: ++state.lastRequestId,
+    body: { kind: "dist.publish", ...scope(state.config), checkpoint, proof: new Uint8Array(0) },
+  }));
 
 // ------------------------------------------------------------------ 5. swap
 

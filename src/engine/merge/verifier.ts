@@ -27,7 +27,7 @@ const PROVE_BYTES_MAX = 8 * 1_024 * 1_024;
 export function onVerify(state: ReceiverState, from: Waiting, request: RequestOf<"backup.verify">, snap: Snapshot): ReceiverEffect[] {
   const sizes = sizesOf(state, snap);
   if (request.size > sizes.storedSize) return [answer(from.id, notStored(state, request.size, sizes.storedSize))];
-  return begin(state, { id: from.id, size: request.size, root: request.root, then: from });
+  return begin(state, { id: from.id, size: request.size, root: request.root, asked: from });
 }
 
 /** The root is ours too: written down, then said. */
@@ -83,7 +83,7 @@ export function onPublish(state: ReceiverState, from: Waiting, request: RequestO
   if (no !== null) return [{ kind: "mark", name: "dist.head-refused", text: no.text }, answer(from.id, no)];
   if (published !== null && published.size === head.size && equalBytes(published.note, request.checkpoint))
     return [answer(from.id, { kind: "dist.published", size: head.size })];
-  return begin(state, { id: from.id, size: head.size, root: head.root, then: from });
+  return begin(state, { id: from.id, size: head.size, root: head.root, asked: from });
 }
 
 function serve(state: ReceiverState, from: Waiting, request: RequestOf<"dist.publish">, snap: Snapshot): ReceiverEffect[] {
@@ -139,17 +139,21 @@ export function prove(state: ReceiverState, proving: Proving, snap: Snapshot): R
 }
 
 function conclude(state: ReceiverState, proving: Proving, mine: Uint8Array, snap: Snapshot): ReceiverEffect[] {
-  const { then } = proving;
-  const forgiving = mutant("merge.frontend-skips-consistency") && then.body.kind === "dist.publish";
+  const { asked } = proving;
+  const forgiving = mutant("merge.frontend-skips-consistency") && asked.body.kind === "dist.publish";
   if (!equalBytes(mine, proving.root) && !forgiving) {
-    const text = `size ${proving.size}: ${state.config.self} computes root ${toHex(mine)}, ${then.from} says ${toHex(proving.root)}`;
+    const text = `size ${proving.size}: ${state.config.self} computes root ${toHex(mine)}, ${asked.from} says ${toHex(proving.root)}`;
     return finish(state, [
       { kind: "mark", name: "copy.root-mismatch", text },
       answer(proving.id, refused("LOG_ROOT_MISMATCH", text, { size: proving.size, mine, yours: proving.root })),
     ]);
   }
   const effects =
-    then.body.kind === "backup.verify" ? verified(state, then, then.body, snap) : then.body.kind === "dist.publish" ? serve(state, then, then.body, snap) : [];
+    asked.body.kind === "backup.verify"
+      ? verified(state, asked, asked.body, snap)
+      : asked.body.kind === "dist.publish"
+        ? serve(state, asked, asked.body, snap)
+        : [];
   return finish(state, effects);
 }
 

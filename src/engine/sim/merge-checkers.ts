@@ -32,6 +32,8 @@ export class MergeCheckers {
   private readonly floors = new Map<string, number>();
   /** Prefixes that a secondary's disk held before that disk was lost: they counted when they were signed. */
   private readonly heldBefore = new Map<NodeId, number>();
+  /** Entries that a storage node's disk held before it was lost: whoever counted on them did so rightly. */
+  private readonly keptBefore = new Map<NodeId, ReadonlySet<string>>();
   /** Hashes in the primary's order so far, and how far they were looked at. */
   private ordered = new Set<string>();
   /** Hashes that were in the order of any folder of the primary. */
@@ -66,6 +68,7 @@ export class MergeCheckers {
   diskReplaced(id: NodeId): void {
     const before = this.seen.get(id);
     if (before !== undefined) this.heldBefore.set(id, Math.max(this.heldBefore.get(id) ?? 0, rows.copy(new DiskSnapshot(before, id), this.log).verifiedSize));
+    if (before !== undefined) this.keptBefore.set(id, new Set([...(this.keptBefore.get(id) ?? []), ...heldEntries(new DiskSnapshot(before, id), this.log)]));
     this.seen.delete(id);
     for (const name of [...this.floors.keys()]) if (name.startsWith(`${id} `)) this.floors.delete(name);
     if (id !== this.cluster.shape.primary) return;
@@ -94,7 +97,8 @@ export class MergeCheckers {
   private unkept(hash: Hash): string | null {
     const { shape, world } = this.cluster;
     if (this.everOrdered.has(toHex(hash))) return null;
-    const holders = shape.storages.filter((id) => this.heldOn(id, world.node(id).disk).has(toHex(hash)));
+    const text = toHex(hash);
+    const holders = shape.storages.filter((id) => this.heldOn(id, world.node(id).disk).has(text) || this.keptBefore.get(id)?.has(text) === true);
     if (holders.length >= shape.storagequorum) return null;
     return `receipt of ${toHex(hash).slice(0, 12)}: on ${holders.join(", ") || "no disk"}, storagequorum is ${shape.storagequorum}`;
   }

@@ -75,6 +75,7 @@ export class MergeRun {
     const { world, nodeIds } = this.cluster;
     world.network.faults = PERFECT_LINK;
     world.network.heal();
+    for (const frame of world.network.release({ kind: "*", from: "*", to: "*" })) world.courier.launch(frame, 0);
     for (const id of nodeIds) {
       const node = world.node(id);
       node.faults.full = false;

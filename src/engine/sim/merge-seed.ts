@@ -12,6 +12,10 @@ import type { MergeCluster, MergeShape } from "./merge-world.ts";
 
 /** Events of a safety phase where nobody says: enough for a dozen rounds with faults. */
 export const SEED_EVENTS = 3_000;
+const FAULTS = ["crash", "kill", "cut", "pause", "full", "fsync", "wipe", "restore", "late-swap", "replay"] as const;
+/** What may reach a node again, or late, from a process that is gone: it was on its way in a socket. */
+const REPLAYED = ["dist.publish", "backup.verify", "backup.head", "copy.order", "copy.entries", "storage.put", "register.swap"];
+const SWAPS = { kind: "register.swap", from: "*", to: "*" };
 /** Between two deeds time moves no further: a timer of an hour is for other seeds than those of a merge round. */
 const DRIFT_MS_MAX = 15_000;
 /** Distinct entries that clients of one seed submit: few, so that repeats meet. */
@@ -58,9 +62,11 @@ class SeedRun {
   private readonly merge: MergeRun;
   private readonly cluster: MergeCluster;
   /** Faults this seed may use; drawn once, so that some seeds are about one thing. */
-  private readonly allowed: ReadonlySet<string>;
+  private readonly allowed: ReadonlySet<(typeof FAULTS)[number]>;
   private restored = false;
   private wiped = false;
+  /** A secondary that is not backed up in the first half: so that a restored primary meets one that knows nothing. */
+  private readonly cold: NodeId | null;
 
   constructor(seed: number, eventsMax: number, onLine?: (line: string) => void) {
     this.seed = seed;
@@ -73,8 +79,8 @@ class SeedRun {
     const link = { delayMs: [1, slow ? 400 : 20] as const, loss: lossy ? 0.03 : 0, repeat: lossy ? 0.05 : 0, corrupt: lossy ? 0.005 : 0 };
     this.merge = new MergeRun({ seed, shape, recording: onLine !== undefined, flushMs: [0, slow ? 30 : 4], keep: "random" });
     this.cluster = this.merge.cluster;
-    const faults = ["crash", "kill", "cut", "pause", "full", "fsync", "wipe", "restore"];
-    this.allowed = new Set(faults.filter(() => nextChance(this.dice, 0.5)));
+    this.allowed = new Set(FAULTS.filter(() => nextChance(this.dice, 0.5)));
+    this.cold = shape.secondaries.length > 1 && nextChance(this.dice, 0.3) ? nextOf(this.dice, shape.secondaries) : null;
     this.cluster.world.network.faults = link;
   }
 
@@ -124,6 +130,7 @@ class SeedRun {
       { step: "dist" },
     ];
     const step = nextOf(this.dice, steps);
+    if (step.step === "backup" && step.secondary === this.cold && this.cluster.world.eventCount < this.eventsMax / 2) return;
     const name = step.step === "fetch" ? `fetch.${step.storage}` : step.step === "backup" ? `backup.${step.secondary}` : step.step;
     if (this.cluster.world.running(primary, "daemon") === null || this.cluster.world.running(primary, name) !== null) return;
     this.cluster.startStep(step);
@@ -137,6 +144,8 @@ class SeedRun {
     if (!node.running.has("daemon") || (node.services.has("register") && !node.running.has("register"))) {
       if (node.running.size > 0) world.crashNode(id);
       world.startNode(id);
+    } else if (world.network.holdList().length > 0) {
+      for (const frame of world.network.release(SWAPS)) world.courier.launch(frame, nextBelow(this.dice, 50));
     } else if (node.paused) world.resumeNode(id);
     else if (node.faults.full) node.faults.full = false;
     else world.network.heal();
@@ -144,7 +153,7 @@ class SeedRun {
 
   private fault(): void {
     const { world, nodeIds, shape } = this.cluster;
-    const kind = nextOf(this.dice, ["crash", "kill", "cut", "pause", "full", "fsync", "wipe", "restore"]);
+    const kind = nextOf(this.dice, FAULTS);
     if (!this.allowed.has(kind)) return;
     const id = nextOf(this.dice, nodeIds);
     switch (kind) {
@@ -171,9 +180,21 @@ class SeedRun {
       case "wipe":
         this.wipe();
         return;
+      case "late-swap":
+        world.network.hold(SWAPS);
+        return;
+      case "replay":
+        this.replay();
+        return;
       default:
         this.restore(shape.primary);
     }
+  }
+
+  private replay(): void {
+    const { courier, network } = this.cluster.world;
+    const frame = network.lastDelivered({ kind: nextOf(this.dice, REPLAYED), from: "*", to: "*" });
+    if (frame !== undefined) courier.launch(courier.copyOf(frame), nextBelow(this.dice, 5_000));
   }
 
   /**
