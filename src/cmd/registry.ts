@@ -2,6 +2,7 @@
  * Every command of the binary, in the order help shows them. A command group's file exports its specs; adding one is one
  * import and one line here.
  */
+import { benchCommands } from "./bench.ts";
 import { completeCommand } from "./complete.ts";
 import { completion } from "./completion.ts";
 import { configShow } from "./config.ts";
@@ -20,6 +21,7 @@ export const registry: readonly CommandSpec[] = [
   configShow,
   repl,
   simRun,
+  ...benchCommands,
   explain,
   completion,
   completeCommand(() => registry),

@@ -1,0 +1,146 @@
+/**
+ * `cairn bench …`: measures this build on this machine, with real processes and real fsyncs (merge.md section 8). With
+ * --beside another program does the same work in alternation, A B A B, since only ratios of one run mean anything on a busy
+ * machine; it prints one line of JSON with the same keys. What did not verify is never given a number.
+ */
+import { availableParallelism } from "node:os";
+import { EngineError, errorTable } from "../engine/base/errors.ts";
+import type { MergeNumbers, MergeRound, MergeSettings } from "./bench-merge.ts";
+import { type CommandSpec, command } from "./spec.ts";
+import { formatTable } from "./table.ts";
+
+/** What the other program's line must have; further keys are passed on. */
+type PeerNumbers = { readonly entries: number; readonly verified: boolean } & Readonly<Record<Compared, number>>;
+const COMPARED = ["entriesPerSecond", "cpuMicrosPerEntry", "peakMemoryBytes"] as const satisfies readonly (keyof MergeNumbers)[];
+type Compared = (typeof COMPARED)[number];
+
+const merge = command({
+  name: "bench merge",
+  summary: "Measure the merge on a cluster of its own, from submit to published by every frontend",
+  args: [],
+  options: [
+    { name: "entries", form: "count", value: "N", default: "100000", means: "entries a round" },
+    { name: "bytes", form: "count", value: "N", default: "200", means: "bytes of each entry, at least 8" },
+    { name: "rounds", form: "count", value: "N", default: "4", means: "rounds, each on a fresh cluster" },
+    { name: "k", form: "count", value: "K", default: "2", means: "so many of the two secondaries have verified what is signed" },
+    { name: "beside", form: "string", value: "CMD", means: "a program to alternate with; $BENCH_ENTRIES, $BENCH_BYTES and $BENCH_COPIES tell it what to do" },
+  ],
+  errors: ["BAD_OPTION", "UNAVAILABLE", "TIMEOUT"],
+  examples: ["cairn bench merge", "cairn bench merge --entries 1000000 --rounds 1 --json"],
+  async run(ctx) {
+    const { entries, bytes, rounds, k, beside } = ctx.options;
+    await checkOptions({ entries, bytes, k }, rounds);
+    const { runMergeRound } = await import("./bench-merge.ts");
+    const settings = { entries, bytes, k, cores: availableParallelism(), rounds };
+    const ours: MergeNumbers[] = [];
+    const theirs: PeerNumbers[] = [];
+    for (let round = 1; round <= rounds; round++) {
+      const result: MergeRound = await runMergeRound({ ...settings, signal: ctx.signal, note: ctx.note });
+      await ctx.answer({ event: "round", round, who: "cairn", settings, ...result }, roundText(round, result));
+      if (!result.verified) return ctx.exitWith(errorTable.LOG_ROOT_MISMATCH.exit);
+      ours.push(result);
+      if (beside === undefined) continue;
+      const peer = await runPeer(beside, settings, ctx.signal);
+      await ctx.answer({ event: "round", round, who: "peer", ...peer }, `${round} peer   ${compareText(peer)}`);
+      theirs.push(peer);
+    }
+    const total = totals(ours, theirs);
+    await ctx.answer({ event: "total", settings, ...total }, formatTable(totalRows(total)));
+  },
+});
+
+async function checkOptions({ entries, bytes, k }: MergeSettings, rounds: number): Promise<void> {
+  const { ENTRY_BYTES_MIN } = await import("./bench-load.ts");
+  const { ENTRY_BYTES_MAX } = await import("../engine/log/entry.ts");
+  const bad = (what: string): EngineError => new EngineError("BAD_OPTION", what);
+  if (bytes < ENTRY_BYTES_MIN || bytes > ENTRY_BYTES_MAX) throw bad(`--bytes ${bytes}: want ${ENTRY_BYTES_MIN} to ${ENTRY_BYTES_MAX}`);
+  if (entries < 1) throw bad(`--entries ${entries}: want at least 1`);
+  if (rounds < 1) throw bad(`--rounds ${rounds}: want at least 1`);
+  if (k > 2) throw bad(`--k ${k}: the bench's cluster has 2 secondaries`);
+}
+
+// ------------------------------------------------------------------ the other program
+
+async function runPeer(text: string, { entries, bytes }: MergeSettings, signal: AbortSignal): Promise<PeerNumbers> {
+  const env = { ...process.env, BENCH_ENTRIES: String(entries), BENCH_BYTES: String(bytes), BENCH_COPIES: "2" };
+  const child = Bun.spawn(["/bin/sh", "-c", text], { stdin: "ignore", stdout: "pipe", stderr: "inherit", env });
+  const stop = (): void => child.kill("SIGTERM");
+  signal.addEventListener("abort", stop, { once: true });
+  const [stdout, status] = await Promise.all([child.stdout.text(), child.exited]);
+  signal.removeEventListener("abort", stop);
+  signal.throwIfAborted();
+  const peer = status === 0 ? parsePeer(stdout.trimEnd().split("\n").at(-1) ?? "") : null;
+  if (peer === null) throw new EngineError("BAD_OPTION", `--beside ${text}: ended with ${status}, and no line with ${COMPARED.join(", ")} and verified:true`);
+  if (peer.entries !== entries) throw new EngineError("BAD_OPTION", `--beside ${text}: did ${peer.entries} entries, asked for ${entries}`);
+  return peer;
+}
+
+function parsePeer(line: string): PeerNumbers | null {
+  try {
+    const value = JSON.parse(line) as PeerNumbers;
+    return value.verified === true && [...COMPARED, "entries" as const].every((key) => Number.isFinite(value[key])) ? value : null;
+  } catch {
+    return null; // the caller says what was wanted
+  }
+}
+
+// ------------------------------------------------------------------ what it comes to
+
+type Summary = Readonly<Record<Compared, { readonly median: number; readonly best: number }>>;
+type Totals = { readonly cairn: Summary; readonly peer?: Summary; readonly ratios?: Summary };
+
+/** Ratios are of medians and of bests: entries/s above 1 are ours, the others below 1. */
+function totals(ours: readonly MergeNumbers[], theirs: readonly PeerNumbers[]): Totals {
+  const cairn = summary(ours);
+  if (theirs.length === 0) return { cairn };
+  const peer = summary(theirs);
+  const ratio = (key: Compared) => ({ median: hundredths(cairn[key].median / peer[key].median), best: hundredths(cairn[key].best / peer[key].best) });
+  return { cairn, peer, ratios: byKey(ratio) };
+}
+
+function summary(rounds: readonly Readonly<Record<Compared, number>>[]): Summary {
+  return byKey((key) => {
+    const sorted = rounds.map((each) => each[key]).sort((a, b) => a - b);
+    const [low, high] = [sorted[(sorted.length - 1) >> 1] ?? 0, sorted[sorted.length >> 1] ?? 0];
+    return { median: hundredths((low + high) / 2), best: (key === "entriesPerSecond" ? sorted.at(-1) : sorted[0]) ?? 0 };
+  });
+}
+
+const byKey = <T>(make: (key: Compared) => T): Readonly<Record<Compared, T>> =>
+  Object.fromEntries(COMPARED.map((key) => [key, make(key)])) as Readonly<Record<Compared, T>>;
+const hundredths = (value: number): number => Math.round(value * 100) / 100;
+
+function totalRows({ cairn, peer, ratios }: Totals): unknown[][] {
+  const rowOf = (name: string, { entriesPerSecond, cpuMicrosPerEntry, peakMemoryBytes }: Summary, memoryUnit: number): unknown[][] =>
+    (["median", "best"] as const).map((which) => [
+      `${name} ${which}`,
+      entriesPerSecond[which],
+      cpuMicrosPerEntry[which],
+      hundredths(peakMemoryBytes[which] / memoryUnit),
+    ]);
+  return [
+    ["", "entries/s", "CPU µs/entry", "largest MiB"],
+    ...rowOf("cairn", cairn, 2 ** 20),
+    ...(peer === undefined ? [] : rowOf("peer", peer, 2 ** 20)),
+    ...(ratios === undefined ? [] : rowOf("ratio", ratios, 1)),
+  ];
+}
+
+function roundText(round: number, result: MergeRound): string {
+  const verdicts = Object.entries(result.fsck).map(([what, verdict]) => `${what} ${verdict}`);
+  if (!result.verified) return [`${round} cairn  does not verify, no numbers`, ...verdicts.map((each) => `  ${each}`)].join("\n");
+  const parts = Object.entries(result.cpuMicrosPerEntryByPart).map(([part, micros]) => `${part} ${micros}`);
+  const rates = Object.entries(result.ratesPerSecond).map(([step, rate]) => `${step} ${Math.round(rate)}`);
+  return [
+    `${round} cairn  ${compareText(result)}, ${result.writtenBytesPerEntry} bytes written an entry, load ${result.loadBefore.toFixed(1)} to ${result.loadAfter.toFixed(1)}`,
+    `  entries/s until ${rates.join(", ")}`,
+    `  CPU µs/entry ${parts.join(", ")}; client ${result.clientCpuMicrosPerEntry}`,
+    `  add p50 ${result.addMs.p50} ms, p99 ${result.addMs.p99} ms; submit to signed p50 ${result.submitToSignedMs.p50} ms, p99 ${result.submitToSignedMs.p99} ms`,
+    `  fsck: ${verdicts.join(", ")}`,
+  ].join("\n");
+}
+
+const compareText = ({ entriesPerSecond, cpuMicrosPerEntry, peakMemoryBytes }: Readonly<Record<Compared, number>>): string =>
+  `${Math.round(entriesPerSecond)} entries/s, ${hundredths(cpuMicrosPerEntry)} µs CPU an entry, largest process ${Math.round(peakMemoryBytes / 2 ** 20)} MiB`;
+
+export const benchCommands: readonly CommandSpec[] = [merge];
