@@ -7,6 +7,7 @@ import { utf8 } from "../../src/engine/base/bytes.ts";
 import { EngineError } from "../../src/engine/base/errors.ts";
 import { lockFile } from "../../src/engine/node/lock.ts";
 import { openEnvironment } from "../../src/engine/store/lmdb.ts";
+import { COMMITS } from "./children.ts";
 
 const [role, dir] = process.argv.slice(2) as [string, string];
 /** At once and by one system call: a trace shows what was durable before it was said. */
@@ -68,7 +69,7 @@ const roles: Record<string, () => Promise<void>> = {
   async commits() {
     const { stores } = await openEnvironment(dir, ["a"], { create: true });
     say({ open: true });
-    for (let n = 0; n < 6; n++) {
+    for (let n = 0; n < COMMITS; n++) {
       try {
         await stores.a.commit([{ op: "put", key: utf8(`k${n}`), value: utf8("value") }]);
         say({ n });

@@ -3,14 +3,28 @@ import { join } from "node:path";
 
 type Child = Bun.Subprocess<"pipe", "pipe", "pipe" | "ignore">;
 
+/** Made by the role `commits`: enough that each thread of the pool makes several. */
+export const COMMITS = 24;
+
 const SCRIPT = join(import.meta.dir, "child.ts");
 
-/** `fileKiBMax` stands for a full disk: writes beyond it fail, as on a device without space. */
-export function startChild(role: string, dir: string, limits: { fileKiBMax?: number; before?: readonly string[] } = {}): Child {
+/** `tmpfsKiB` puts the folder on a file system of that size, which goes with the child. `fileKiBMax` stands for a full disk: writes beyond it fail, as on a device without space. */
+export function startChild(role: string, dir: string, limits: { fileKiBMax?: number; tmpfsKiB?: number; before?: readonly string[] } = {}): Child {
   const command = [...(limits.before ?? []), process.execPath, SCRIPT, role, dir];
-  const limited = limits.fileKiBMax === undefined ? command : ["sh", "-c", `ulimit -f ${limits.fileKiBMax * 2}; exec "$@"`, "sh", ...command];
-  return Bun.spawn(limited, { stdin: "pipe", stdout: "pipe", stderr: "ignore" });
+  return Bun.spawn(limits.tmpfsKiB === undefined ? limitFile(command, limits.fileKiBMax) : onTmpfs(command, dir, limits.tmpfsKiB), {
+    stdin: "pipe",
+    stdout: "pipe",
+    stderr: "ignore",
+  });
 }
+
+const limitFile = (command: string[], kiB: number | undefined): string[] =>
+  kiB === undefined ? command : ["sh", "-c", `ulimit -f ${kiB * 2}; exec "$@"`, "sh", ...command];
+
+const onTmpfs = (command: string[], dir: string, kiB: number): string[] => [
+  ...["unshare", "--mount", "--map-root-user", "sh", "-c", `mount -t tmpfs -o size=${kiB}k tmpfs "$0" && exec "$@"`, dir],
+  ...command,
+];
 
 /** Runs it to its end without giving up this turn of the event loop; the exit status. */
 export function runChild(role: string, dir: string): number {

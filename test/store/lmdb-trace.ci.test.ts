@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { utf8 } from "../../src/engine/base/bytes.ts";
 import { openEnvironment } from "../../src/engine/store/lmdb.ts";
-import { lines, startChild } from "./children.ts";
+import { COMMITS, lines, startChild } from "./children.ts";
 
 type Said = { readonly open?: boolean; readonly n?: number; readonly code?: string };
 const FAULTS_MS_MAX = 120_000;
@@ -30,7 +30,7 @@ async function present(dir: string): Promise<number[]> {
   const env = await openEnvironment(dir, ["a"]);
   try {
     using snap = env.stores.a.snapshot();
-    return [0, 1, 2, 3, 4, 5].filter((n) => snap.get(utf8(`k${n}`)) !== undefined);
+    return Array.from({ length: COMMITS }, (_, n) => n).filter((n) => snap.get(utf8(`k${n}`)) !== undefined);
   } finally {
     await env.close();
   }
@@ -38,7 +38,7 @@ async function present(dir: string): Promise<number[]> {
 
 test("a commit is said to be done after fdatasync of its pages and a durable meta page", async () => {
   const { said, trace } = await traced(["-e", "trace=openat,fdatasync,pwrite64,write"]);
-  expect(said.length).toBe(7);
+  expect(said.length).toBe(1 + COMMITS);
   const metaFd = /data\.mdb", [^)]*O_DSYNC[^)]*\) = (\d+)/.exec(trace.join("\n"))?.[1];
   expect(metaFd).toBeDefined();
   let step = "pages";
@@ -51,22 +51,25 @@ test("a commit is said to be done after fdatasync of its pages and a durable met
     step = "pages";
     commits++;
   }
-  expect(commits).toBe(6);
+  expect(commits).toBe(COMMITS);
 });
 
-/** strace counts calls by thread. For each n until nothing fails: every commit is answered, what was acknowledged is there, and SYNC_FAILED is final. */
+/**
+ * strace counts calls by thread. For each n until nothing fails: every commit is answered or the process died, what was
+ * acknowledged is there, and SYNC_FAILED is final. Returns the codes seen, `died` among them.
+ */
 async function failEach(call: string, error: string, atLeast: number): Promise<Set<string>> {
   const codes = new Set<string>();
   for (let failing = 1; ; failing++) {
     const { said, there } = await traced(["-e", `trace=${call}`, "-e", `inject=${call}:error=${error}:when=${failing}`]);
     if (said.length === 0) continue; // it failed while the environment was made
-    expect(said).toHaveLength(7);
     const answers = said.slice(1);
+    if (answers.length < COMMITS) codes.add("died");
     const firstFinal = answers.findIndex(({ code }) => code === "STORE_SYNC_FAILED");
     if (firstFinal !== -1) for (const { code } of answers.slice(firstFinal)) expect(code).toBe("STORE_SYNC_FAILED");
     for (const { n, code } of answers) if (code === undefined) expect(there).toContain(n as number);
     for (const { code } of answers) if (code !== undefined) codes.add(code);
-    if (answers.every(({ code }) => code === undefined)) {
+    if (answers.length === COMMITS && answers.every(({ code }) => code === undefined)) {
       expect(failing).toBeGreaterThan(atLeast);
       return codes;
     }
@@ -79,12 +82,28 @@ test(
   FAULTS_MS_MAX,
 );
 
+/** `died`: LMDB 3.5.6 writes its message for such a failure beyond a buffer, which malloc may notice. Hence the check of room. */
 test(
-  "the n-th page write finds no space: STORE_FULL where LMDB lives on, else final",
+  "the n-th page write finds no space: STORE_FULL where LMDB lives on, else final; nothing acknowledged is lost",
   async () => {
     const codes = await failEach("pwrite64", "ENOSPC", 2);
-    expect(codes).toContain("STORE_FULL");
-    for (const code of codes) expect(["STORE_FULL", "STORE_SYNC_FAILED"]).toContain(code);
+    expect(codes.size).toBeGreaterThan(0);
+    for (const code of codes) expect(["STORE_FULL", "STORE_SYNC_FAILED", "died"]).toContain(code);
   },
   FAULTS_MS_MAX,
 );
+
+test("a full file system is met before LMDB meets it, and deleting makes room again", async () => {
+  const dir = mkdtempSync(join(tmpdir(), "cairn-full-"));
+  try {
+    const child = startChild("fill", dir, { tmpfsKiB: 24 * 1_024 });
+    const [full, reads, ...again] = (await Array.fromAsync(lines(child))) as [{ code: string; stored: number }, unknown, ...unknown[]];
+    expect(full.code).toBe("STORE_FULL");
+    expect(full.stored).toBeGreaterThan(20);
+    expect(reads).toEqual({ rows: full.stored * 100, half: false });
+    expect(again).toEqual([{ again: 0 }, { again: 1 }, { again: 2 }]);
+    expect(await child.exited).toBe(0);
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+});

@@ -11,6 +11,7 @@ import type { Batch, Db, FileChange, Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import { BrokenInvariant, invariant } from "../base/invariant.ts";
 import { type Environment, type EnvironmentSnapshot, type EnvironmentStat, openEnvironmentSync } from "../store/lmdb.ts";
+import { roomBytesOf } from "../store/lmdb-file.ts";
 import type { RangeOptions, StoreSnapshot } from "../store/types.ts";
 import { changeFile, type FileCalls, fileCalls, fileList, fileRead, fileSize, insidePath } from "./file-changes.ts";
 
@@ -139,8 +140,7 @@ class RealDisk implements Disk {
   }
 
   freeBytes(): number {
-    const { bavail, bsize } = statfsSync(this.dir);
-    return bavail * bsize;
+    return roomBytesOf(this.dir);
   }
 
   isNearlyFull(): boolean {

@@ -5,7 +5,7 @@
  * 1 are meta pages. The file may end before the last page that the meta page names where nothing refers to what is
  * missing (a page taken and freed in one transaction is never written): only then are the trees walked. Never writes to it.
  */
-import { closeSync, fstatSync, fsyncSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, fsyncSync, openSync, readSync, statfsSync, unlinkSync, writeSync } from "node:fs";
 import { viewOf } from "../base/bytes.ts";
 import { EngineError } from "../base/errors.ts";
 
@@ -141,6 +141,12 @@ function fits(fd: number, start: number, length: number): boolean {
   const block = new Uint8Array(PROBE_BYTES);
   for (let at = 0; at < length; at += block.length) if (writeSync(fd, block, 0, block.length, start + at) < block.length) return false;
   return true;
+}
+
+/** Bytes that this user may still write to the file system of a folder. */
+export function roomBytesOf(dir: string): number {
+  const { bavail, bsize } = statfsSync(dir);
+  return bavail * bsize;
 }
 
 export function fileBytesOf(path: string): number {

@@ -3,6 +3,7 @@
  * the next call reuses: every key and value is copied before that, into plain arrays (a Buffer's `slice` is a view).
  * Never outlives its environment: closing that closes what is open here. Hot path.
  */
+import { compareBytes } from "../base/bytes.ts";
 import { invariant } from "../base/invariant.ts";
 import type { RangeOptions, StoreSnapshot } from "./types.ts";
 import { checkStored, payloadOf, wroteAtOf } from "./value.ts";
@@ -15,6 +16,7 @@ export interface Native {
   getRange(range: Range & { transaction: Transaction }): Iterable<{ key: Uint8Array; value: Uint8Array }>;
   getKeys(range: Range): Iterable<Uint8Array>;
   getStats(): object;
+  clearSync(): void;
 }
 
 export interface NativeRoot extends Native {
@@ -96,7 +98,7 @@ export class ReadTransaction {
   /** Keys are copies; a value is a view that the next read of any store overwrites. */
   *rows(db: Native, from?: Uint8Array, to?: Uint8Array, options: RangeOptions = {}): Generator<readonly [Uint8Array, Uint8Array]> {
     this.checkOpen();
-    if (to !== undefined && (to.length === 0 || (from !== undefined && Buffer.compare(from, to) >= 0))) return;
+    if (to !== undefined && (to.length === 0 || (from !== undefined && compareBytes(from, to) >= 0))) return;
     const low = from === undefined || from.length === 0 ? LEAST_KEY : from;
     const bounds = options.reverse ? { start: to, end: low, reverse: true, exclusiveStart: to !== undefined, inclusiveEnd: true } : { start: low, end: to };
     const range = db.getRange({ ...bounds, transaction: this.transaction, ...(options.limit === undefined ? {} : { limit: options.limit }) });

@@ -9,16 +9,15 @@
 import { existsSync, mkdirSync, truncateSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { open } from "lmdb";
-import { viewOf } from "../base/bytes.ts";
 import type { Batch } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
-import { invariant, unreachable } from "../base/invariant.ts";
+import { invariant } from "../base/invariant.ts";
 import { mutant } from "../base/mutant.ts";
 import { checkBatch } from "./batch.ts";
-import { checkDataFile, commitMetFullDisk, fileBytesOf, syncFolder } from "./lmdb-file.ts";
+import { checkDataFile, commitMetFullDisk, fileBytesOf, roomBytesOf, syncFolder } from "./lmdb-file.ts";
 import { LmdbSnapshot, type Native, type NativeRoot, ReadTransaction, rawBytes } from "./lmdb-read.ts";
+import { applyOp, type EncodedOps, encodeOps } from "./lmdb-write.ts";
 import type { Store, StoreSnapshot, StoreStat } from "./types.ts";
-import { STORED_HEADER_BYTES, writeStored } from "./value.ts";
 
 export type EnvironmentOptions = {
   /** Make the environment where there is none; otherwise that is NOT_FOUND. */
@@ -56,8 +55,14 @@ const READERS_MAX = 512;
 const DATABASES_MAX = 16;
 /** One transaction takes at most so much of what waits: bounds how long the first of it waits for the last. */
 const GROUP_BYTES_MAX = 32 * 1_024 * 1_024;
-/** Keys removed at a time by a range deletion: bounds the list of them, not the range. */
-const RANGE_KEYS_MAX = 10_000;
+/**
+ * Room asked for before a transaction, beyond what it holds: LMDB's own path for a failed page write overruns a buffer
+ * (3.5.6), so a full disk is met before it. What only deletes asks for less: on a full disk deleting must go on.
+ */
+const SPARE_BYTES = 8 * 1_024 * 1_024;
+const SPARE_DELETING_BYTES = 1_024 * 1_024;
+/** Each operation may rewrite a leaf and what leads to it. */
+const OP_PAGES_BYTES = 2 * 4_096;
 
 export async function openEnvironment<Name extends string>(dir: string, names: readonly Name[], options: EnvironmentOptions = {}): Promise<Environment<Name>> {
   return openEnvironmentSync(dir, names, options);
@@ -84,19 +89,8 @@ export function openEnvironmentSync<Name extends string>(dir: string, names: rea
   return new LmdbEnvironment(dir, dataPath, native as NativeRoot, names).face();
 }
 
-/** One batch, encoded into a buffer of its own: the caller may change what it passed. */
-type Pending = {
-  readonly db: Native;
-  readonly ops: readonly Encoded[];
-  readonly bytes: number;
-  readonly hasRange: boolean;
-  readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
-};
-type Encoded =
-  | { readonly op: "put"; readonly key: Uint8Array; readonly stored: Uint8Array }
-  | { readonly op: "del"; readonly key: Uint8Array }
-  | { readonly op: "delRange"; readonly key: Uint8Array; readonly end: Uint8Array };
+/** A commit that waits for its transaction. */
+type Pending = EncodedOps & { readonly db: Native; readonly resolve: () => void; readonly reject: (error: unknown) => void };
 
 class LmdbEnvironment<Name extends string> {
   private readonly dir: string;
@@ -170,11 +164,17 @@ class LmdbEnvironment<Name extends string> {
   }
 
   private storeStat(db: Native, openSnapshotCount: number): StoreStat {
+    this.checkOpen();
     const found = this.numbers(db);
     return { keyCount: found.entryCount, fileBytes: fileBytesOf(this.dataPath), liveBytes: pagesOf(found) * found.pageSize, openSnapshotCount };
   }
 
   private stat(): EnvironmentStat {
+    this.checkOpen();
+    return { ...this.pages(), fileBytes: fileBytesOf(this.dataPath), openSnapshotCount: this.reading.size };
+  }
+
+  private pages(): { liveBytes: number; freeBytes: number } {
     let livePages = 2; // the meta pages
     let usedPages = 0;
     let pageBytes = 0;
@@ -184,16 +184,10 @@ class LmdbEnvironment<Name extends string> {
       usedPages = found.lastPageNumber + 1;
       pageBytes = found.pageSize;
     }
-    return {
-      fileBytes: fileBytesOf(this.dataPath),
-      liveBytes: livePages * pageBytes,
-      freeBytes: (usedPages - livePages) * pageBytes,
-      openSnapshotCount: this.reading.size,
-    };
+    return { liveBytes: livePages * pageBytes, freeBytes: (usedPages - livePages) * pageBytes };
   }
 
   private numbers(db: Native): NativeStat {
-    this.checkOpen();
     this.root.resetReadTxn();
     return db.getStats() as NativeStat;
   }
@@ -232,12 +226,23 @@ class LmdbEnvironment<Name extends string> {
     return this.queue.splice(0, count);
   }
 
+  /** Pages that hold nothing any more count as room: a store that was emptied can be filled again. */
+  private noRoom(group: readonly Pending[]): EngineError | null {
+    let wantBytes = group.some(({ hasPut }) => hasPut) ? SPARE_BYTES : SPARE_DELETING_BYTES;
+    for (const { bytes, ops } of group) wantBytes += bytes + ops.length * OP_PAGES_BYTES;
+    const roomBytes = roomBytesOf(this.dir);
+    if (roomBytes >= wantBytes || roomBytes + this.pages().freeBytes >= wantBytes) return null;
+    return new EngineError("STORE_FULL", `${this.dir}: a commit asks for ${wantBytes} bytes, ${roomBytes} are free`);
+  }
+
   /** One transaction. Null once it is durable. */
   private async write(group: readonly Pending[]): Promise<EngineError | null> {
     const apply = (): void => {
       for (const { db, ops } of group) for (const op of ops) applyOp(db, op);
     };
     try {
+      const refused = this.noRoom(group);
+      if (refused !== null) return refused;
       if (group[0]?.hasRange === true) await this.root.childTransaction(apply);
       else await this.root.batch(apply);
       return null;
@@ -287,65 +292,6 @@ class LmdbEnvironment<Name extends string> {
 
   private checkOpen(): void {
     invariant(!this.closed, `${this.dir} is open`);
-  }
-}
-
-function encodeOps(batch: Batch, wroteAt: number): { ops: readonly Encoded[]; bytes: number; hasRange: boolean } {
-  let bytes = 0;
-  for (const op of batch) bytes += op.key.length + (op.op === "put" ? STORED_HEADER_BYTES + op.value.length : op.op === "delRange" ? op.end.length : 0);
-  const buffer = new Uint8Array(bytes);
-  const view = viewOf(buffer);
-  let at = 0;
-  const copy = (part: Uint8Array): Uint8Array => {
-    buffer.set(part, at);
-    at += part.length;
-    return buffer.subarray(at - part.length, at);
-  };
-  let hasRange = false;
-  const ops = batch.map((op): Encoded => {
-    const key = copy(op.key);
-    switch (op.op) {
-      case "put": {
-        const start = at;
-        at = writeStored(buffer, view, start, key, op.value, wroteAt);
-        return { op: "put", key, stored: buffer.subarray(start, at) };
-      }
-      case "del":
-        return { op: "del", key };
-      case "delRange":
-        hasRange = true;
-        return { op: "delRange", key, end: copy(op.end) };
-      default:
-        return unreachable(op);
-    }
-  });
-  return { ops, bytes, hasRange };
-}
-
-/** Inside a transaction, or inside a list of operations that becomes one. */
-function applyOp(db: Native, op: Encoded): void {
-  switch (op.op) {
-    case "put":
-      void db.put(op.key, op.stored);
-      return;
-    case "del":
-      void db.remove(op.key);
-      return;
-    case "delRange":
-      deleteRange(db, op.key, op.end);
-      return;
-    default:
-      unreachable(op);
-  }
-}
-
-function deleteRange(db: Native, from: Uint8Array, to: Uint8Array): void {
-  if (to.length === 0 || Buffer.compare(from, to) >= 0) return;
-  const start = from.length === 0 ? Uint8Array.of(0) : from;
-  for (let full = true; full; ) {
-    const keys = Array.from(db.getKeys({ start, end: to, limit: RANGE_KEYS_MAX }));
-    for (const key of keys) void db.remove(key);
-    full = keys.length === RANGE_KEYS_MAX;
   }
 }
 
