@@ -85,6 +85,16 @@ describe("receipts", () => {
     }
   });
 
+  test("neighbours and repeats in any order give the lines that each gives alone", () => {
+    const bench = lone();
+    const asked = [0, 1, 1, 6, 3, 3, 2, 5, 4, 0, 4, 5, 6];
+    const all = add(bench, ...asked);
+    const alone = range(0, 7).map((number) => add(bench, number));
+    bench.storeAll();
+    const lines = alone.map((id) => linesOf(bench, id)[0]);
+    expect(linesOf(bench, all)).toEqual(asked.map((number) => lines[number]!));
+  });
+
   test("nothing is answered before the commit", () => {
     const bench = lone();
     const id = add(bench, 1);

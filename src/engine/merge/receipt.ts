@@ -59,22 +59,30 @@ export const putReceipts = (log: LogId, firstSeq: number, row: ReceiptRow): Op =
 
 export const decodeReceipts = (raw: Uint8Array): ReceiptRow => receiptRecord.decode(raw);
 
+export type ReceiptBatch = { readonly firstSeq: number; readonly row: ReceiptRow };
+
 /** The batch that holds sequence number `seq`, or null. */
-export function receiptsAt(snap: Snapshot, log: LogId, seq: number): { readonly firstSeq: number; readonly row: ReceiptRow } | null {
-  for (const [firstSeq, row] of receiptRows(snap, log, seq, seq + 1)) if (seq < firstSeq + receiptCount(row)) return { firstSeq, row };
+export function receiptsAt(snap: Snapshot, log: LogId, seq: number): ReceiptBatch | null {
+  for (const [key, value] of snap.range("log", logKeys.receipt(log, 0), logKeys.receipt(log, seq + 1), { reverse: true, limit: 1 })) {
+    const row = decodeReceipts(value);
+    const firstSeq = keySeq(key);
+    if (seq < firstSeq + receiptCount(row)) return { firstSeq, row };
+  }
   return null;
 }
 
 /** Batches with entries in `[fromSeq, toSeq)`: the first one may begin before it. */
-export function* receiptRows(snap: Snapshot, log: LogId, fromSeq: number, toSeq: number): Iterable<readonly [firstSeq: number, row: ReceiptRow]> {
-  let from = logKeys.receipt(log, fromSeq);
-  for (const [key] of snap.range("log", logKeys.receipt(log, 0), logKeys.receipt(log, fromSeq + 1), { reverse: true, limit: 1 })) from = key;
-  for (const [key, value] of snap.range("log", from, logKeys.receipt(log, toSeq))) yield [keySeq(key), decodeReceipts(value)];
+export function* receiptRows(snap: Snapshot, log: LogId, fromSeq: number, toSeq: number): Iterable<ReceiptBatch> {
+  const first = receiptsAt(snap, log, fromSeq);
+  if (first !== null) yield first;
+  const from = first === null ? fromSeq : first.firstSeq + receiptCount(first.row);
+  for (const [key, value] of snap.range("log", logKeys.receipt(log, from), logKeys.receipt(log, Math.max(from, toSeq))))
+    yield { firstSeq: keySeq(key), row: decodeReceipts(value) };
 }
 
 /** Sequence number of each of the hashes in the storage role's index, -1 where there is none. */
 export function findSeqs(snap: Snapshot, log: LogId, hashes: Uint8Array): Float64Array {
-  let last: { readonly firstSeq: number; readonly row: ReceiptRow } | null = null;
+  let last: ReceiptBatch | null = null;
   return find(snap, log, "j", hashes, (seq) => {
     if (last === null || seq < last.firstSeq || seq >= last.firstSeq + receiptCount(last.row)) last = receiptsAt(snap, log, seq);
     const at = last === null ? 0 : (seq - last.firstSeq) * 32;
@@ -123,21 +131,41 @@ export const lineBytesMax = (printer: ReceiptPrinter): number =>
   printer.levels.length * PATH_STEP_BYTES +
   printer.tail.length;
 
-/** Writes the line of entry i; returns the offset behind it. */
-export function putReceiptLine(to: Uint8Array, start: number, printer: ReceiptPrinter, i: number): number {
+/**
+ * Writes the line of entry i; returns the offset behind it. `before` is the entry whose line ends at `start`, or -1: the
+ * upper part of its path and the note behind it are mostly the same, and copied at once.
+ */
+export function putReceiptLine(to: Uint8Array, start: number, printer: ReceiptPrinter, i: number, before: number): number {
   let at = put(to, start, printer.head);
   at = putHex(to, at, printer.row.hashes, i * 32, 32);
   at = putNumber(to, put(to, at, bytesText), entryLength(printer.row, i));
   at = putNumber(to, put(to, at, printer.middle), i);
-  at = putPath(to, put(to, at, printer.size), printer.levels, i);
-  return put(to, at, printer.tail);
+  at = put(to, at, printer.size);
+  const { levels, tail } = printer;
+  const pathLevelCount = levels.length - 1;
+  const sameFrom = before < 0 ? pathLevelCount : Math.min(pathLevelCount, 32 - Math.clz32(i ^ before));
+  const sameCount = stepCount(levels, i, sameFrom);
+  at = putPath(to, at, levels, i, sameFrom);
+  if (sameCount === 0) return put(to, at, tail);
+  if (stepCount(levels, i, 0) > sameCount) to[at++] = COMMA;
+  const same = sameCount * PATH_STEP_BYTES - 1 + tail.length;
+  to.copyWithin(at, start - same, start);
+  return at + same;
 }
 
-function putPath(to: Uint8Array, start: number, levels: readonly Uint8Array[], leaf: number): number {
+/** Siblings on the path of a leaf from this level up: a last odd node has none. */
+function stepCount(levels: readonly Uint8Array[], leaf: number, fromLevel: number): number {
+  let count = 0;
+  for (let level = fromLevel; level < levels.length - 1; level++) if (((leaf >> level) ^ 1) * 32 < (levels[level] as Uint8Array).length) count++;
+  return count;
+}
+
+/** The path's steps below level `toLevel`. */
+function putPath(to: Uint8Array, start: number, levels: readonly Uint8Array[], leaf: number, toLevel: number): number {
   let at = start;
-  for (let level = 0, i = leaf; level < levels.length - 1; level++, i >>= 1) {
+  for (let level = 0; level < toLevel; level++) {
     const nodes = levels[level] as Uint8Array;
-    const sibling = (i ^ 1) * 32;
+    const sibling = ((leaf >> level) ^ 1) * 32;
     if (sibling >= nodes.length) continue;
     if (at > start) to[at++] = COMMA;
     to[at++] = QUOTE;

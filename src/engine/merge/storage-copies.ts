@@ -236,18 +236,25 @@ function answerAdds(state: StorageState, adds: readonly OpenAdd[], snap: Snapsho
 }
 
 function receiptLines(config: MergeConfig, add: OpenAdd, snap: Snapshot, printers: Map<number, ReceiptPrinter>): Uint8Array {
-  const parts: Uint8Array[] = [];
-  for (let i = 0; i < add.seqs.length; ) {
-    const [firstSeq, printer] = printerAt(config, add.seqs[i] as number, snap, printers);
+  const { seqs } = add;
+  const runs: { readonly firstSeq: number; readonly printer: ReceiptPrinter; readonly from: number; readonly to: number }[] = [];
+  let bytesMax = 0;
+  for (let from = 0, to = 0; from < seqs.length; from = to) {
+    const [firstSeq, printer] = printerAt(config, seqs[from] as number, snap, printers);
     const end = firstSeq + receiptCount(printer.row);
-    let to = i + 1;
-    while (to < add.seqs.length && (add.seqs[to] as number) >= firstSeq && (add.seqs[to] as number) < end) to++;
-    const lines = new Uint8Array((to - i) * lineBytesMax(printer));
-    let at = 0;
-    for (; i < to; i++) at = putReceiptLine(lines, at, printer, (add.seqs[i] as number) - firstSeq);
-    parts.push(lines.subarray(0, at));
+    for (to = from + 1; to < seqs.length && (seqs[to] as number) >= firstSeq && (seqs[to] as number) < end; ) to++;
+    runs.push({ firstSeq, printer, from, to });
+    bytesMax += (to - from) * lineBytesMax(printer);
   }
-  return joinBundles(parts);
+  const lines = new Uint8Array(bytesMax);
+  let at = 0;
+  for (const { firstSeq, printer, from, to } of runs)
+    for (let i = from, before = -1; i < to; i++) {
+      const index = (seqs[i] as number) - firstSeq;
+      at = putReceiptLine(lines, at, printer, index, before);
+      before = index;
+    }
+  return lines.subarray(0, at);
 }
 
 function printerAt(

@@ -20,7 +20,7 @@ export function readList(state: StorageState, ask: RequestOf<"storage.list">, sn
   const hashes = new Uint8Array(count * 32);
   const bytes: number[] = [];
   if (count > 0)
-    for (const [firstSeq, row] of receiptRows(snap, state.config.log, from, to)) {
+    for (const { firstSeq, row } of receiptRows(snap, state.config.log, from, to)) {
       const end = Math.min(to, firstSeq + receiptCount(row));
       const start = Math.max(from, firstSeq);
       if (start < end) hashes.set(row.hashes.subarray((start - firstSeq) * 32, (end - firstSeq) * 32), (start - from) * 32);
