@@ -8,6 +8,7 @@ import { completion } from "./completion.ts";
 import { configShow } from "./config.ts";
 import { explain } from "./explain.ts";
 import { mergeCommands } from "./merge.ts";
+import { mergeExplain, mergeStatus } from "./merge-status.ts";
 import { nodeCommands } from "./node.ts";
 import { repl } from "./repl.ts";
 import { simRun } from "./sim.ts";
@@ -18,6 +19,8 @@ export const registry: readonly CommandSpec[] = [
   up,
   ...nodeCommands,
   ...mergeCommands,
+  mergeStatus,
+  mergeExplain,
   configShow,
   repl,
   simRun,

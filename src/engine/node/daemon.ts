@@ -246,7 +246,7 @@ class NodeDaemon implements Daemon {
   private logStatus(): LogStatus | null {
     if (this.disk === null || this.closing !== null) return null;
     using snap = this.disk.snapshot();
-    return logStatus(snap, this.node.merge);
+    return logStatus(snap, { ...this.node.merge, boot: this.boot });
   }
 
   private metrics(): readonly Metric[] {
