@@ -8,6 +8,7 @@ import type { FileChange, Op, Snapshot } from "../base/effects.ts";
 import { invariant } from "../base/invariant.ts";
 import { mutant } from "../base/mutant.ts";
 import { entryOps, orderOps, tileOps } from "../log/append.ts";
+import { joinBundles } from "../log/entry.ts";
 import { insertOps } from "../log/hash-index.ts";
 import { edgeRoot } from "../log/merkle.ts";
 import { type Covered, type Cursor, dropCovered, HELD_COUNT_MAX, NO_HELD, putCovered, putCursor } from "./cursor.ts";
@@ -25,7 +26,7 @@ export function commitBatch(state: QueueState, batch: Batch, snap: Snapshot, tim
   const isWhole = got.length === batch.table.count;
   const hashes = isWhole ? tableHashes(batch.table) : pickHashes(tableHashes(batch.table), got);
   const effects: QueueEffect[] = [];
-  const cursorOps = moveCursors(state, batch, snap, effects);
+  const cursorOps = moveCursors(state, batch, isWhole, snap, effects);
   const { ops, files, size } = appendOps(state, snap, hashes, joinEntries(batch, got), timeMs);
   if (got.length > 0) ops.push(putCovered(state.config.log, size, coveredBy(state)), ...signedBefore(state, snap));
   if (mutant("merge.cursor-before-entries")) effects.push({ kind: "write", ticket: ++state.lastTicket, db: "log", batch: cursorOps.splice(0) });
@@ -89,8 +90,8 @@ function tableOf(hashes: Uint8Array): HashTable {
   return table;
 }
 
-/** Moves each lane's cursor over its lines of this batch, as far as they are sequenced, repeats, or held. */
-function moveCursors(state: QueueState, batch: Batch, snap: Snapshot, effects: QueueEffect[]): Op[] {
+/** Moves each lane's cursor over its lines of this batch, as far as they are sequenced, repeats, or held: all, where every entry came. */
+function moveCursors(state: QueueState, batch: Batch, isWhole: boolean, snap: Snapshot, effects: QueueEffect[]): Op[] {
   const ops: Op[] = [];
   state.lanes.forEach((lane, at) => {
     const slices = batch.slices.filter((slice) => slice.lane === at);
@@ -99,7 +100,7 @@ function moveCursors(state: QueueState, batch: Batch, snap: Snapshot, effects: Q
     if (lane.blocked || (slices.length === 0 && !isChanged)) return;
     let { generation, offset, seq } = lane.cursor ?? { generation: lane.generation, offset: slices[0]?.offset ?? 0, seq: 0 };
     for (const slice of slices) {
-      const stop = firstOpen(batch, slice, at, held);
+      const stop = isWhole ? slice.seqs.length : firstOpen(batch, slice, at, held);
       const toEnd = stop === slice.seqs.length;
       generation = lane.generation;
       offset = toEnd ? slice.end : readQueueLines(snap, state.config, lane.storage, { offset: slice.offset, limit: slice.end, countMax: stop }).end;
@@ -108,32 +109,32 @@ function moveCursors(state: QueueState, batch: Batch, snap: Snapshot, effects: Q
       if (lane.blocked) break;
     }
     const heldBefore = lane.cursor?.held.seqs.length ?? 0;
-    lane.cursor = { generation, offset, seq, held: { seqs: held.seqs, hashes: pickHashes(held.hashes, held.picks) } };
+    lane.cursor = { generation, offset, seq, held: { seqs: held.seqs, hashes: joinBundles(held.hashes) } };
     if (held.seqs.length > heldBefore) effects.push(mark("queue.held", `${lane.storage}: ${held.seqs.length - heldBefore} more entries that nobody can serve`));
     ops.push(putCursor(state.config.log, lane.storage, lane.cursor));
   });
   return ops;
 }
 
-/** Held entries while a cursor moves: `picks` are their places in `hashes`, the batch's and the old ones behind. */
-type Holding = { readonly seqs: number[]; readonly picks: number[]; readonly hashes: Uint8Array };
+/** Held entries while a cursor moves. */
+type Holding = { readonly seqs: number[]; readonly hashes: Uint8Array[] };
 
 /** What an earlier run held, less what this batch got or found. */
 function stillHeld(batch: Batch, lane: Lane, at: number): Holding {
   const old = lane.cursor?.held ?? NO_HELD;
+  const holding: Holding = { seqs: [], hashes: [] };
+  if (old.seqs.length === 0) return holding;
   const asked = batch.held.filter((line) => line.lane === at);
   const gone = new Set(asked.filter((line) => line.candidate === -1 || batch.chunk[line.candidate] !== -1).map((line) => line.seq));
-  const count = batch.table.count;
-  const hashes = new Uint8Array((count + old.seqs.length) * 32);
-  hashes.set(tableHashes(batch.table));
-  hashes.set(old.hashes, count * 32);
-  const holding: Holding = { seqs: [], picks: [], hashes };
   old.seqs.forEach((seq, i) => {
-    if (gone.has(seq)) return;
-    holding.seqs.push(seq);
-    holding.picks.push(count + i);
+    if (!gone.has(seq)) hold(holding, seq, old.hashes, i);
   });
   return holding;
+}
+
+function hold(holding: Holding, seq: number, hashes: Uint8Array, i: number): void {
+  holding.seqs.push(seq);
+  holding.hashes.push(hashes.slice(i * 32, i * 32 + 32));
 }
 
 /** Number of lines the cursor may pass; entries that this node listed and does not have are held on the way. */
@@ -145,8 +146,7 @@ function firstOpen(batch: Batch, slice: Slice, lane: number, held: Holding): num
     const seq = slice.seqs[i] as number;
     if (held.seqs.includes(seq)) continue;
     if (!isAbsent || held.seqs.length >= HELD_COUNT_MAX) return i;
-    held.seqs.push(seq);
-    held.picks.push(candidate);
+    hold(held, seq, batch.table.hashes, candidate);
   }
   return slice.seqs.length;
 }
