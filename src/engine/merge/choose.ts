@@ -21,7 +21,7 @@ export type Standing = {
 };
 
 export type Choice = {
-  /** 0 where the file cannot be read. */
+  /** 0 where the file cannot be read, or says more than the order. */
   readonly currentSize: number;
   readonly currentWhy: string | null;
   readonly standings: readonly Standing[];
@@ -57,7 +57,8 @@ export function choose(snap: Snapshot, config: MergeConfig, k: number = config.b
   const behind = standings.filter((each) => each.size < currentSize).map((each) => each.secondary);
   return {
     currentSize,
-    currentWhy: current.kind === "ok" ? null : current.why,
+    currentWhy:
+      current.kind !== "ok" ? current.why : current.value.size > edgeSize ? `currentsize says ${current.value.size}, the order ends at ${edgeSize}` : null,
     standings,
     k,
     size,

@@ -18,6 +18,9 @@ const MARKED = /^(.*?)\s+\[([\w.-]+)\]$/;
 /** Deeds that no step reports: they ended it. */
 const ENDINGS = /: halts, |: crash (before|after) |: crashed$|: killed$|^\S+: its folder is /;
 
+/** From this age on a position's age is shown. */
+const OLD_MS = 10_000;
+
 /** The first eight digits of every hash. */
 export const shortened = (text: string): string => text.replaceAll(/\b([0-9a-f]{8})[0-9a-f]{56}\b/g, "$1…");
 
@@ -53,7 +56,12 @@ function repeats(said: string, line: string): boolean {
 function counted(lines: readonly string[]): string[] {
   const counts = new Map<string, number>();
   for (const line of lines) counts.set(line, (counts.get(line) ?? 0) + 1);
-  return [...counts].map(([line, count]) => (count === 1 ? line : line.replace(/(\s+\[[\w.-]+\])?$/, ` (${count} times)$1`)));
+  return [...counts].map(([line, count]) => (count === 1 ? line : manyTimes(line, count)));
+}
+
+function manyTimes(line: string, count: number): string {
+  const [, text = line, mark] = MARKED.exec(line) ?? [];
+  return mark === undefined ? `${text} (${count} times)` : withMark(`${text} (${count} times)`, mark);
 }
 
 // ------------------------------------------------------------------ what a step came to
@@ -64,7 +72,8 @@ export function stepLines(process: MergeProcess, said: readonly string[]): strin
   if (process.end === null) return [`${label}: still at work`];
   if (process.end.kind !== "done") return []; // told by its ending
   const result = process.end.body as StepResult;
-  const notes = result.notes.filter((note) => !said.some((line) => line.includes(note)) && !(result.error?.detail.includes(note) ?? false));
+  const marked = said.filter((line) => MARKED.test(line));
+  const notes = result.notes.filter((note) => !marked.some((line) => line.includes(note)) && !(result.error?.detail.includes(note) ?? false));
   const failed = result.error === undefined ? [] : [`${label}: ${errorLine(result.error.code, result.error.detail)}`];
   return [...notes.map((note) => `${label}: ${note}`), ...failed, ...outcome(process.node, result)];
 }
@@ -83,7 +92,9 @@ function outcome(primary: NodeId, { step, target, counts, changed, error }: Step
     default: {
       if (error !== undefined && !changed) return [];
       const cosigned = count("cosigned") === 0 ? "" : `, ${count("cosigned")} cosigned`;
-      return [`${primary}: ${changed ? "signed" : "still signed"} ${count("signed")}${cosigned}, ${count("published")} of ${count("frontends")} frontends serve it`];
+      return [
+        `${primary}: ${changed ? "signed" : "still signed"} ${count("signed")}${cosigned}, ${count("published")} of ${count("frontends")} frontends serve it`,
+      ];
     }
   }
 }
@@ -141,27 +152,25 @@ export function statusLines(story: StoryCluster): string[] {
 export function explainLines(story: StoryCluster, k: number): string[] {
   const { primary } = story.shape;
   const choice = choose(story.snapOf(primary), story.config(primary), k);
-  const ageOf = (timeMs: number | null): string => (timeMs === null ? "" : ` (${Math.floor((story.timeMs(primary) - timeMs) / 1_000)} s old)`);
-  const isOld = (timeMs: number | null): boolean => timeMs !== null && story.timeMs(primary) - timeMs >= 10_000;
-  const positions = choice.standings.map(({ secondary, size, timeMs }) => `position.${secondary} ${size}${isOld(timeMs) ? ageOf(timeMs) : ""}`);
-  const counts = choice.standings.flatMap(({ secondary, why }) => (why === null ? [] : [`  position.${secondary} counts for nothing: ${why}`]));
-  const signed = story.signedSize ?? 0;
-  const missing = choice.standings.filter((each) => choice.behind.includes(each.secondary)).map((each) => `${each.secondary} ${choice.currentSize - each.size} more`);
-  const toSign = choice.missingCount === 0 ? "" : ` To sign ${choice.currentSize}, ${choice.missingCount} of these must verify: ${missing.join(", ")}.`;
-  const sizes = choice.standings.map((each) => each.size).sort((a, b) => b - a);
-  const other =
-    choice.otherReading === null
-      ? `  other reading   list without the primary: it has no [${k}]; not used`
-      : `  other reading   desc([${sizes.join(", ")}])[${k}] = ${choice.otherReading}     list without the primary: one copy more than the knob says; not used`;
-  const inForce =
-    k > choice.standings.length
-      ? `  in force        backupquorum ${k} of ${choice.standings.length} secondaries: impossible`
-      : `  in force        ${formula(choice)}     ${choice.counted.length} secondaries verified it`;
+  const { standings, currentSize } = choice;
+  const positions = standings.map(({ secondary, size, timeMs }) => `position.${secondary} ${size}${ageText(story.timeMs(primary), timeMs)}`);
+  const worthless = standings.flatMap(({ secondary, why }) => (why === null ? [] : [`position.${secondary} counts for nothing: ${why}`]));
+  const sizes = standings.map((each) => each.size).sort((a, b) => b - a);
+  const inForce = k > standings.length ? `backupquorum ${k}, secondaries ${standings.length}` : formula(choice);
+  const other = choice.otherReading === null ? `desc([${sizes.join(", ")}])[${k}]: none` : `desc([${sizes.join(", ")}])[${k}] = ${choice.otherReading}`;
+  const width = Math.max(inForce.length, other.length);
+  const missing = standings.filter(({ secondary }) => choice.behind.includes(secondary)).map(({ secondary, size }) => `${secondary} ${currentSize - size}`);
+  const toSign = choice.missingCount === 0 ? "" : ` To sign ${currentSize}, ${choice.missingCount} must verify more: ${missing.join(", ")}.`;
   return [
-    [`currentsize ${choice.currentSize} ${primary}`, ...positions, `backupquorum = ${k}`].join("     "),
-    ...counts,
-    inForce,
-    other,
-    `signed ${signed}.${toSign}`,
+    [`currentsize ${currentSize} ${primary}`, ...positions, `backupquorum = ${k}`].join("     "),
+    ...(choice.currentWhy === null ? [] : [choice.currentWhy]),
+    ...worthless,
+    `  in force        ${inForce.padEnd(width)}     ${k > standings.length ? "impossible" : `${choice.counted.length} secondaries verified it`}`,
+    `  other reading   ${other.padEnd(width)}     list without the primary: one copy more than the knob says; not used`,
+    `signed ${story.signedSize ?? "nothing"}.${toSign}`,
   ].map(shortened);
 }
+
+/** A position that was written long ago says so. */
+const ageText = (nowMs: number, timeMs: number | null): string =>
+  timeMs === null || nowMs - timeMs < OLD_MS ? "" : ` (${Math.floor((nowMs - timeMs) / 1_000)} s old)`;

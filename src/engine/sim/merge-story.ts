@@ -16,6 +16,7 @@ import { MergeCheckers } from "./merge-checkers.ts";
 import { MergeCluster, type MergeIn, type MergeReply, type MergeShape } from "./merge-world.ts";
 import { type ClientCall, DAEMON } from "./process.ts";
 import { runFor } from "./steer.ts";
+import { EPOCH_MS } from "./world.ts";
 
 /** Settings that a story may turn; the node starts anew for it, as after an edit of its config.toml. */
 export type Knobs = { -readonly [Name in "backupquorum" | "storagequorum" | "promiseMs" | "epoch" | "cosign"]?: MergeConfig[Name] };
@@ -68,6 +69,11 @@ export class StoryCluster extends MergeCluster {
 
   get primary(): NodeId {
     return this.shape.primary;
+  }
+
+  /** What the node's wall clock says. */
+  timeMs(id: NodeId): number {
+    return EPOCH_MS + this.world.nowMs + this.world.node(id).clockSkewMs;
   }
 
   get signedSize(): number | null {
