@@ -26,27 +26,29 @@ export const ENTRY_BYTES_MIN = NUMBER_BYTES;
 
 export type Load = {
   readonly nodes: readonly BenchNode[];
-  readonly entryCount: number;
+  /** Entries `[from, to)` of the bench: each number is an entry of its own. */
+  readonly from: number;
+  readonly to: number;
   readonly entryBytes: number;
   readonly signal: AbortSignal;
-  /** Entries published by all frontends so far. */
+  /** Number of the first entry that is not yet published by all frontends, as far as is known. */
   published(): number;
 };
 
 /** Resolves when every entry has its receipt. */
 export async function submitAll(load: Load): Promise<void> {
-  let next = 0;
+  let next = load.from;
   const perAdd = Math.max(1, Math.min(ADD_COUNT_MAX, Math.floor(ADD_BYTES_MAX / (LENGTH_BYTES + load.entryBytes))));
   const connection = async (node: BenchNode): Promise<void> => {
     const bundle = emptyBundle(perAdd, load.entryBytes);
-    while (next < load.entryCount) {
+    while (next < load.to) {
       load.signal.throwIfAborted();
       if (next - load.published() >= WINDOW_COUNT) {
         await Bun.sleep(BUSY_MS);
         continue;
       }
       const from = next;
-      next = Math.min(load.entryCount, from + perAdd);
+      next = Math.min(load.to, from + perAdd);
       await post(`${node.log}/add-many`, numbered(bundle, load.entryBytes, from, next), next - from, load.signal);
     }
   };
@@ -54,12 +56,12 @@ export async function submitAll(load: Load): Promise<void> {
 }
 
 /** Milliseconds from submit to receipt, and from submit to a proof in a signed head, of single entries, ten of each a second. */
-export async function timeSingles(load: Load, count: number): Promise<{ readonly addMs: number[]; readonly signedMs: number[] }> {
+export async function timeSingles(load: Omit<Load, "to" | "published">, count: number): Promise<{ readonly addMs: number[]; readonly signedMs: number[] }> {
   const pairs: Promise<[addMs: number, signedMs: number]>[] = [];
   for (let i = 0; i < count; i++) {
     load.signal.throwIfAborted();
     const { log } = load.nodes[i % load.nodes.length] as BenchNode;
-    const number = load.entryCount + 2 * i; // behind all that were submitted before
+    const number = load.from + 2 * i;
     const [first, second] = [single(number, load.entryBytes), single(number + 1, load.entryBytes)];
     pairs.push(Promise.all([timed(`${log}/add`, first, load.signal), timed(`${log}/add?wait=signed&timeoutMs=30000`, second, load.signal)]));
     await Bun.sleep(SINGLE_EVERY_MS);

@@ -1,5 +1,5 @@
 /**
- * One round of `bench merge` (merge.md section 8): a fresh cluster, entries submitted as fast as they are taken, until every
+ * One round of `bench merge` (merge.md section 8): a fresh cluster, warmed up; entries submitted as fast as they are taken, until every
  * frontend serves a signed head over all of them; then single entries at a low rate; then the fsck of what is on the disks
  * and of what is served. A round that does not verify has no numbers. CPU and memory are of the time before the fsck.
  */
@@ -13,7 +13,7 @@ import { rows } from "../engine/merge/records.ts";
 import { loadNode } from "../engine/node/config.ts";
 import { openDisk } from "../engine/node/disk.ts";
 import { BenchCluster, type BenchNode, type Reached } from "./bench-cluster.ts";
-import { submitAll, timeSingles } from "./bench-load.ts";
+import { type Load, submitAll, timeSingles } from "./bench-load.ts";
 import { ownCpuMicros, type Usage, UsageWatch } from "./bench-usage.ts";
 
 export type MergeSettings = { readonly entries: number; readonly bytes: number; readonly k: number };
@@ -25,7 +25,6 @@ export type MergeBench = MergeSettings & {
   readonly beforeCheck?: (nodes: readonly BenchNode[]) => Promise<void>;
 };
 
-type Steps = keyof Reached;
 /** A tenth of the way: what the cluster had taken so far. */
 type Tenth = { readonly entries: number; readonly seconds: number; readonly cpuMicrosPerEntry: number; readonly peakMemoryBytes: number };
 type Percentiles = { readonly p50: number; readonly p99: number };
@@ -44,7 +43,7 @@ export type MergeNumbers = {
   readonly peakMemoryBytes: number;
   readonly copies: number;
   readonly verified: true;
-  readonly ratesPerSecond: Readonly<Record<"submitted" | Steps, number>>;
+  readonly ratesPerSecond: Readonly<Record<"submitted" | keyof Reached, number>>;
   readonly clientCpuMicrosPerEntry: number;
   readonly cpuMicrosPerEntryByPart: Readonly<Record<string, number>>;
   readonly peakMemoryBytesByPart: Readonly<Record<string, number>>;
@@ -60,50 +59,57 @@ export type MergeRound = MergeNumbers | { readonly verified: false; readonly fsc
 
 const POLL_MS = 25;
 const SINGLES_COUNT = 30;
+/** Published before the clock starts: links are open then and code is compiled, as in a cluster that has run for a minute. */
+export const WARM_UP_COUNT = 10_000;
 /** No entry moved for so long: the cluster hangs, and the round is over. */
-const STUCK_MS = 60_000;
+const STUCK_SECONDS = 60;
 
 export async function runMergeRound(bench: MergeBench): Promise<MergeRound> {
   const loadBefore = loadavg()[0] ?? 0;
   await using cluster = await BenchCluster.start(bench.k);
+  const { nodes } = cluster;
+  const load = { nodes, entryBytes: bench.bytes, signal: bench.signal };
+  await race(bench, cluster, { ...load, from: 0, to: WARM_UP_COUNT }, () => {});
   using watch = new UsageWatch(cluster.pid);
-  const measured = await measure(bench, cluster, watch);
+  const end = WARM_UP_COUNT + bench.entries;
+  const measured = await measure(bench, cluster, watch, { ...load, from: WARM_UP_COUNT, to: end });
   const loadAfter = loadavg()[0] ?? 0;
-  const singles = await timeSingles({ ...loadOf(bench, cluster), published: () => 0 }, SINGLES_COUNT);
+  const singles = await timeSingles({ ...load, from: end }, SINGLES_COUNT);
   bench.note("fsck of a frontend, then of each disk");
   const fsck = await checkAll(bench, cluster);
   if (Object.values(fsck).some((verdict) => verdict !== "ok")) return { verified: false, fsck };
   return { ...measured, addMs: percentiles(singles.addMs), submitToSignedMs: percentiles(singles.signedMs), fsck, loadBefore, loadAfter };
 }
 
-const loadOf = (bench: MergeBench, cluster: BenchCluster) => ({
-  nodes: cluster.nodes,
-  entryCount: bench.entries,
-  entryBytes: bench.bytes,
-  signal: bench.signal,
-});
-
 // ------------------------------------------------------------------ the race
 
-type Race = { readonly startedMs: number; readonly doneMs: Partial<Record<"submitted" | Steps, number>>; reached: Reached; readonly tenths: Tenth[] };
+type Stage = "submitted" | keyof Reached;
+type Work = Omit<Load, "published">;
+/** When each stage had all entries, in seconds from the first submit. */
+type Times = Readonly<Record<Stage, number>>;
 type Measured = Omit<MergeNumbers, "addMs" | "submitToSignedMs" | "fsck" | "loadBefore" | "loadAfter">;
 
-async function measure(bench: MergeBench, cluster: BenchCluster, watch: UsageWatch): Promise<Measured> {
+async function measure(bench: MergeBench, cluster: BenchCluster, watch: UsageWatch, work: Work): Promise<Measured> {
   const before = watch.byPart();
   const clientBefore = ownCpuMicros();
-  const race: Race = { startedMs: performance.now(), doneMs: {}, reached: { sequenced: 0, verified: 0, signed: 0, published: 0 }, tenths: [] };
-  const submitted = submitAll({ ...loadOf(bench, cluster), published: () => race.reached.published }).then(() => {
-    race.doneMs.submitted = performance.now();
+  const tenths: Tenth[] = [];
+  const tenthOf = (count: number): number => Math.floor((count * 10) / bench.entries);
+  const seconds = await race(bench, cluster, work, (published, sinceSeconds) => {
+    const entries = published - work.from;
+    if (tenthOf(entries) === tenthOf(tenths.at(-1)?.entries ?? 0)) return;
+    const { cpuMicrosPerEntry, peakMemoryBytes } = costs(before, watch.byPart(), entries);
+    tenths.push({ entries, seconds: round(sinceSeconds), cpuMicrosPerEntry, peakMemoryBytes });
+    bench.note(
+      `${entries} published after ${sinceSeconds.toFixed(1)} s, ${cpuMicrosPerEntry} µs CPU an entry, largest process ${mebibytes(peakMemoryBytes)} MiB`,
+    );
   });
-  await Promise.all([submitted, follow(bench, cluster, race, () => costs(before, watch.byPart(), Math.max(1, race.reached.published)))]);
   const { parts, cpuMicrosPerEntry, peakMemoryBytes, writtenBytesPerEntry } = costs(before, watch.byPart(), bench.entries);
-  const secondsTo = (step: "submitted" | Steps): number => ((race.doneMs[step] ?? race.startedMs) - race.startedMs) / 1_000;
-  const rate = (step: "submitted" | Steps): number => round(bench.entries / secondsTo(step));
+  const rate = (stage: Stage): number => round(bench.entries / seconds[stage]);
   return {
     entries: bench.entries,
     bytes: bench.bytes,
-    seconds: secondsTo("published"),
-    signedSeconds: secondsTo("signed"),
+    seconds: seconds.published,
+    signedSeconds: seconds.signed,
     entriesPerSecond: rate("published"),
     cpuMicrosPerEntry,
     peakMemoryBytes,
@@ -120,33 +126,36 @@ async function measure(bench: MergeBench, cluster: BenchCluster, watch: UsageWat
     cpuMicrosPerEntryByPart: Object.fromEntries([...parts].map(([part, usage]) => [part, round(usage.cpuMicros / bench.entries)])),
     peakMemoryBytesByPart: Object.fromEntries([...parts].map(([part, usage]) => [part, usage.peakBytes])),
     writtenBytesPerEntry,
-    tenths: race.tenths,
+    tenths,
   };
 }
 
-/** Looks until every frontend serves all entries; notes when each stage got there, and what was spent at each tenth. */
-async function follow({ entries, signal, note }: MergeBench, cluster: BenchCluster, race: Race, spent: () => Costs): Promise<void> {
-  let movedMs = performance.now();
-  const tenthOf = (count: number): number => Math.floor((count * 10) / entries);
-  while (race.reached.published < entries) {
-    signal.throwIfAborted();
-    const before = race.reached;
-    race.reached = await cluster.reached();
-    const nowMs = performance.now();
-    for (const step of ["sequenced", "verified", "signed", "published"] as const) if (race.reached[step] >= entries) race.doneMs[step] ??= nowMs;
-    if (race.reached.sequenced > before.sequenced || race.reached.published > before.published) movedMs = nowMs;
-    if (nowMs - movedMs > STUCK_MS) throw new EngineError("TIMEOUT", `nothing moved for ${STUCK_MS} ms: ${JSON.stringify(race.reached)} of ${entries}`);
-    if (tenthOf(race.reached.published) > tenthOf(before.published)) takeTenth(race, spent(), (nowMs - race.startedMs) / 1_000, note);
-    await Bun.sleep(POLL_MS);
-  }
-}
-
-function takeTenth(race: Race, { cpuMicrosPerEntry, peakMemoryBytes }: Costs, seconds: number, note: (text: string) => void): void {
-  const { published } = race.reached;
-  race.tenths.push({ entries: published, seconds: round(seconds), cpuMicrosPerEntry, peakMemoryBytes });
-  note(
-    `${published} published after ${seconds.toFixed(1)} s, ${cpuMicrosPerEntry} µs CPU an entry, largest process ${Math.round(peakMemoryBytes / 2 ** 20)} MiB`,
-  );
+/** Submits the work and looks until every frontend serves all of it. */
+async function race(bench: MergeBench, cluster: BenchCluster, work: Work, onPublished: (count: number, sinceSeconds: number) => void): Promise<Times> {
+  const startedMs = performance.now();
+  const since = (): number => (performance.now() - startedMs) / 1_000;
+  const seconds = { submitted: 0, sequenced: 0, verified: 0, signed: 0, published: 0 };
+  let published = work.from;
+  const submitted = submitAll({ ...work, published: () => published }).then(() => {
+    seconds.submitted = since();
+  });
+  const follow = async (): Promise<void> => {
+    let moved = { sum: 0, at: 0 };
+    while (published < work.to) {
+      bench.signal.throwIfAborted();
+      const reached = await cluster.reached();
+      for (const stage of ["sequenced", "verified", "signed", "published"] as const) if (reached[stage] >= work.to) seconds[stage] ||= since();
+      const sum = reached.sequenced + reached.verified + reached.signed + reached.published;
+      if (sum > moved.sum) moved = { sum, at: since() };
+      if (since() - moved.at > STUCK_SECONDS)
+        throw new EngineError("TIMEOUT", `nothing moved for ${STUCK_SECONDS} s: ${JSON.stringify(reached)} of ${work.to}`);
+      if (reached.published > published) onPublished(reached.published, since());
+      published = Math.max(published, reached.published);
+      await Bun.sleep(POLL_MS);
+    }
+  };
+  await Promise.all([submitted, follow()]);
+  return seconds;
 }
 
 type Costs = {
@@ -172,6 +181,7 @@ function costs(before: ReadonlyMap<string, Usage>, after: ReadonlyMap<string, Us
   return { parts, cpuMicrosPerEntry: round(cpuMicros / entries), peakMemoryBytes, writtenBytesPerEntry: round(writtenBytes / entries) };
 }
 
+const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 20);
 const round = (value: number): number => Math.round(value * 100) / 100;
 
 function percentiles(values: readonly number[]): Percentiles {
@@ -199,7 +209,9 @@ async function verdict(bench: MergeBench, check: () => ReturnType<typeof verifyL
   bench.signal.throwIfAborted();
   try {
     const { checkpoint } = await check();
-    return checkpoint.size >= bench.entries ? "ok" : `the head's size is ${checkpoint.size}, ${bench.entries} entries were submitted`;
+    return checkpoint.size >= WARM_UP_COUNT + bench.entries
+      ? "ok"
+      : `the head's size is ${checkpoint.size}, ${WARM_UP_COUNT + bench.entries} entries were submitted`;
   } catch (error) {
     if (error instanceof EngineError) return `${error.code}: ${error.message}`;
     throw error;

@@ -30,8 +30,8 @@ const merge = command({
   async run(ctx) {
     const { entries, bytes, rounds, k, beside } = ctx.options;
     await checkOptions({ entries, bytes, k }, rounds);
-    const { runMergeRound } = await import("./bench-merge.ts");
-    const settings = { entries, bytes, k, cores: availableParallelism(), rounds };
+    const { runMergeRound, WARM_UP_COUNT } = await import("./bench-merge.ts");
+    const settings = { entries, bytes, k, warmUp: WARM_UP_COUNT, cores: availableParallelism(), rounds };
     const ours: MergeNumbers[] = [];
     const theirs: PeerNumbers[] = [];
     for (let round = 1; round <= rounds; round++) {
