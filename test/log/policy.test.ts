@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { fromUtf8 } from "../../src/engine/base/bytes.ts";
 import { signCheckpoint } from "../../src/engine/log/checkpoint.ts";
 import { addCosignature, cosign } from "../../src/engine/log/cosignature.ts";
-import { vkeyOf } from "../../src/engine/log/note.ts";
+import { signNote, vkeyOf } from "../../src/engine/log/note.ts";
 import { checkPolicy, parsePolicy } from "../../src/engine/log/policy.ts";
 import { codeOf, failure, invalid, keyOf, seedOf } from "./note-vectors.ts";
 
@@ -85,6 +85,12 @@ describe("logs", () => {
     const other = text(keyOf("other.example", 1, 90));
     expect(checkPolicy(note, parsePolicy(`log ${other}\nlog ${text(log)}\nquorum none\n`)).checkpoint.origin).toBe(origin);
     expect(codeOf(() => checkPolicy(note, parsePolicy(`log ${other}\nquorum none\n`)))).toBe("LOG_SIGNATURE");
+  });
+  test("a signature of another listed log beside its own does no harm", () => {
+    const other = keyOf("other.example", 1, 90);
+    const body = note.slice(0, note.indexOf("\n\n") + 1);
+    const both = note + signNote(body, { name: other.name, type: 1, seed: seedOf(90) }).slice(body.length + 1);
+    expect(checkPolicy(both, parsePolicy(`log ${text(other)}\nlog ${text(log)}\nquorum none\n`)).checkpoint.origin).toBe(origin);
   });
   test("two keys of one origin: the one that signed counts", () => {
     const rotated = text(keyOf(origin, 1, 91));

@@ -59,6 +59,11 @@ describe("inclusion", () => {
       expect(codeOf(() => checkInclusion({ ...proof, leaf: flipped(proof.leaf, 3) }))).toBe("LOG_PROOF");
     }
   });
+  test("a path of another length is told apart from one that leads elsewhere", () => {
+    const proof = inclusion(5, 11);
+    expect(failure(() => checkInclusion({ ...proof, path: concatBytes(proof.path, new Uint8Array(32)) })).message).toContain("more than the path has");
+    expect(failure(() => checkInclusion({ ...proof, path: proof.path.slice(32) })).message).toContain("fewer than the path has");
+  });
   test("an index that is not below the size, or is no number of a leaf", () => {
     const proof = inclusion(0, 1);
     for (const index of [1, -1, 0.5, Number.NaN, 2 ** 53]) expect(codeOf(() => checkInclusion({ ...proof, index }))).toBe("LOG_PROOF");

@@ -22,8 +22,6 @@ export function* certificatesOf(pem: string): Generator<Uint8Array> {
     } else if (line === END) {
       yield decoded(base64, begun);
       begun = 0;
-    } else if (line.startsWith("-----")) {
-      throw new EngineError("LOG_ENCODING", `line ${number}: ${JSON.stringify(line.slice(0, 80))} inside the certificate begun on line ${begun}, want ${END}`);
     } else {
       if (!/^[A-Za-z0-9+/]*={0,2}$/.test(line))
         throw new EngineError("LOG_ENCODING", `line ${number}: ${JSON.stringify(line.slice(0, 80))} in the certificate begun on line ${begun} is not base64`);

@@ -111,8 +111,8 @@ type cosignatureVector struct {
 	TimeSeconds uint64 `json:"timeSeconds"`
 }
 
-// cosignatures are made over checkpoints of the formats library; their time is the library's own clock, put back here to
-// a fixed one by signing the same message.
+// cosignatures are of fixed times, so not made by the formats library, which signs the present; it verifies each and
+// reads its time back.
 func cosignatures() []cosignatureVector {
 	var vectors []cosignatureVector
 	for i, timeSeconds := range []uint64{0, 1, 1_700_000_000, 1<<53 - 1} {
