@@ -6,7 +6,9 @@ import { benchCommands } from "./bench.ts";
 import { completeCommand } from "./complete.ts";
 import { completion } from "./completion.ts";
 import { configShow } from "./config.ts";
+import { demo } from "./demo.ts";
 import { explain } from "./explain.ts";
+import { logCommands } from "./log.ts";
 import { mergeCommands } from "./merge.ts";
 import { mergeExplain, mergeStatus } from "./merge-status.ts";
 import { nodeCommands } from "./node.ts";
@@ -17,10 +19,12 @@ import { up } from "./up.ts";
 
 export const registry: readonly CommandSpec[] = [
   up,
+  demo,
   ...nodeCommands,
   ...mergeCommands,
   mergeStatus,
   mergeExplain,
+  ...logCommands,
   configShow,
   repl,
   simRun,
