@@ -15,6 +15,7 @@ import { nodeCommands } from "./node.ts";
 import { repl } from "./repl.ts";
 import { simRun } from "./sim.ts";
 import type { CommandSpec } from "./spec.ts";
+import { storeCommands } from "./store.ts";
 import { up } from "./up.ts";
 
 export const registry: readonly CommandSpec[] = [
@@ -25,6 +26,7 @@ export const registry: readonly CommandSpec[] = [
   mergeStatus,
   mergeExplain,
   ...logCommands,
+  ...storeCommands,
   configShow,
   repl,
   simRun,

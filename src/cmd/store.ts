@@ -1,0 +1,229 @@
+/**
+ * `cairn store …`: what a node's store holds, row by row; whether every row is what was written (sync.md section 2.1); and
+ * how two stores differ (Table B, row 5). Works on data folders, of nodes that run or not; a running node is read as of one
+ * moment. Never writes.
+ */
+import { toHex } from "../engine/base/bytes.ts";
+import { EngineError } from "../engine/base/errors.ts";
+import type { Difference } from "../engine/store/diff.ts";
+import { keyOwner } from "../engine/store/keys.ts";
+import { command, type OptionSpec } from "./spec.ts";
+import { describeKey, parseKey, prefixRange } from "./store-key.ts";
+import { DATABASES, databaseNamed, nodeFolder, nodeFolders, withDatabase, withDatabases } from "./store-open.ts";
+import { formatTable } from "./table.ts";
+
+/** Rows of a list for people; a program asks for what it wants. */
+const LIST_COUNT = "100";
+/** Rows printed at a time: as few writes as memory allows. */
+const PAGE_COUNT = 1_000;
+/** Of a value in a list. */
+const VALUE_SHOWN_BYTES = 24;
+
+const nodeOption = {
+  name: "node",
+  form: "string",
+  value: "DIR|NODE",
+  means: "a node's folder, or its name in the cluster; else the cluster's first node",
+} as const satisfies OptionSpec;
+const prefixOption = { name: "prefix", form: "string", value: "KEY", means: "only keys that begin so" } as const satisfies OptionSpec;
+const dbArg = { name: "db", means: DATABASES.join(", ") } as const;
+
+async function oneFolder(node: string | undefined, cluster: string | undefined): Promise<string> {
+  if (node !== undefined) return nodeFolder(node, cluster);
+  const [first] = await nodeFolders(undefined, cluster);
+  return first ?? "";
+}
+
+/** A prefix is a whole readable key, or part of one: then its last piece is cut to what is known. */
+function rangeOf(db: string, prefix: string | undefined): ReturnType<typeof prefixRange> {
+  if (prefix === undefined) return {};
+  const id = /^((?:[0-9a-f]{2}){1,8})\/?$/.exec(prefix)?.[1];
+  return prefixRange(db === "log" && id !== undefined ? parseKey(db, `0x${id}`) : parseKey(db, db === "log" ? prefix.replace(/\/$/, "") : prefix));
+}
+
+const rowFields = (db: string, key: Uint8Array): { key: string; owner: string; what: string } => ({ key: describeKey(db, key), ...keyOwner(db, key) });
+const shortHex = (value: Uint8Array): string => toHex(value.subarray(0, VALUE_SHOWN_BYTES)) + (value.length > VALUE_SHOWN_BYTES ? "…" : "");
+
+const storeGet = command({
+  name: "store get",
+  summary: "Print one value of a node's store, as hex",
+  args: [dbArg, { name: "key", means: "as `store ls` writes it, or 0x and hex" }],
+  options: [nodeOption],
+  errors: ["NOT_FOUND", "UNKNOWN_NODE", "STORE_CORRUPT", "STORE_TRUNCATED"],
+  examples: ["cairn store get local node/birth", "cairn store get log be6cfa06f0ebe200/edge --node ./cluster/b --json"],
+  async run(ctx) {
+    const db = databaseNamed(ctx.args.db);
+    const key = parseKey(db, ctx.args.key);
+    const dir = await oneFolder(ctx.options.node, ctx.cluster);
+    await withDatabase(dir, db, async ({ snapshot }) => {
+      const value = snapshot.get(key);
+      if (value === undefined) throw new EngineError("NOT_FOUND", `${dir}: no key ${describeKey(db, key)} in ${db}`);
+      const hex = toHex(value);
+      await ctx.answer({ db, ...rowFields(db, key), wroteAt: snapshot.wroteAt(key), bytes: value.length, value: hex }, `${hex}\n`);
+    });
+  },
+});
+
+const storeList = command({
+  name: "store ls",
+  summary: "List keys of a node's store, with who wrote them",
+  args: [dbArg],
+  options: [nodeOption, prefixOption, { name: "limit", form: "count", value: "N", default: LIST_COUNT, means: "at most so many" }],
+  errors: ["NOT_FOUND", "UNKNOWN_NODE", "STORE_CORRUPT", "STORE_TRUNCATED"],
+  examples: ["cairn store ls local", "cairn store ls log --prefix be6cfa06f0ebe200/tile --limit 10"],
+  async run(ctx) {
+    const db = databaseNamed(ctx.args.db);
+    const { from, to } = rangeOf(db, ctx.options.prefix);
+    const { limit } = ctx.options;
+    const dir = await oneFolder(ctx.options.node, ctx.cluster);
+    await withDatabase(dir, db, async ({ snapshot }) => {
+      const found = [...snapshot.iterate(from, to, { limit: limit + 1 })];
+      const shown = found.slice(0, limit);
+      await ctx.answer(
+        shown.map(([key, value]) => ({ db, ...rowFields(db, key), wroteAt: snapshot.wroteAt(key), bytes: value.length })),
+        shown.length === 0
+          ? ""
+          : formatTable([
+              ["KEY", "OWNER", "BYTES", "VALUE"],
+              ...shown.map(([key, value]) => [describeKey(db, key), keyOwner(db, key).owner, value.length, shortHex(value)]),
+            ]),
+      );
+      if (found.length > limit) ctx.note(`there are more: --limit is ${limit}`);
+    });
+  },
+});
+
+const storeDump = command({
+  name: "store dump",
+  summary: "Print every row of a database: key, and value as hex",
+  args: [dbArg],
+  options: [nodeOption, prefixOption],
+  errors: ["NOT_FOUND", "UNKNOWN_NODE", "STORE_CORRUPT", "STORE_TRUNCATED"],
+  examples: ["cairn store dump local", "cairn store dump log --node b --json"],
+  async run(ctx) {
+    const db = databaseNamed(ctx.args.db);
+    const { from, to } = rangeOf(db, ctx.options.prefix);
+    const dir = await oneFolder(ctx.options.node, ctx.cluster);
+    await withDatabase(dir, db, async ({ snapshot }) => {
+      let page: (readonly [Uint8Array, Uint8Array])[] = [];
+      const print = async (): Promise<void> => {
+        await ctx.answer(
+          page.map(([key, value]) => ({ db, ...rowFields(db, key), bytes: value.length, value: toHex(value) })),
+          page.map(([key, value]) => `${describeKey(db, key)} ${toHex(value)}`).join("\n"),
+        );
+        page = [];
+      };
+      for (const row of snapshot.iterate(from, to)) {
+        page.push(row);
+        if (page.length === PAGE_COUNT) await print();
+      }
+      await print();
+    });
+  },
+});
+
+const storeCheck = command({
+  name: "store check",
+  summary: "Read every row of every database and compare it with its checksum",
+  args: [{ name: "dir", optional: true, means: "a node's folder or name, or a cluster's folder; else every node of the cluster" }],
+  options: [],
+  errors: ["STORE_CORRUPT", "STORE_TRUNCATED", "NOT_FOUND", "UNKNOWN_NODE"],
+  examples: ["cairn store check", "cairn store check ./cluster/b --json"],
+  async run(ctx) {
+    let failure: EngineError | null = null;
+    for (const dir of await nodeFolders(ctx.args.dir, ctx.cluster)) {
+      try {
+        await withDatabases(dir, DATABASES, async (databases) => {
+          for (const { db, snapshot } of databases) {
+            let rows = 0;
+            let bytes = 0;
+            for (const [key, value] of snapshot.iterate()) {
+              rows++;
+              bytes += key.length + value.length;
+            }
+            await ctx.answer({ dir, db, rows, bytes, ok: true }, `${dir} ${db}: ${rows} rows, ${bytes} bytes, every checksum right`);
+          }
+        });
+      } catch (error) {
+        if (!(error instanceof EngineError)) throw error;
+        if (failure !== null) ctx.note(`error[${error.code}]: ${error.message}`);
+        failure ??= error;
+      }
+    }
+    if (failure !== null) throw failure;
+  },
+});
+
+const storeDigest = command({
+  name: "store digest",
+  summary: "Print a digest of each database: equal digests are equal stores",
+  args: [{ name: "dir", optional: true, means: "a node's folder or name, or a cluster's folder; else every node of the cluster" }],
+  options: [{ name: "db", form: DATABASES, value: "DB", means: "only this database" }],
+  errors: ["STORE_CORRUPT", "STORE_TRUNCATED", "NOT_FOUND", "UNKNOWN_NODE"],
+  examples: ["cairn store digest", "cairn store digest ./cluster/b --db replicated"],
+  async run(ctx) {
+    const { digestSnapshot } = await import("../engine/store/diff.ts");
+    const wanted = ctx.options.db === undefined ? DATABASES : [ctx.options.db];
+    for (const dir of await nodeFolders(ctx.args.dir, ctx.cluster))
+      await withDatabases(dir, wanted, async (databases) => {
+        for (const { db, snapshot } of databases) {
+          const digest = toHex(digestSnapshot(snapshot));
+          await ctx.answer({ dir, db, digest }, `${digest}  ${dir} ${db}`);
+        }
+      });
+  },
+});
+
+const storeDiff = command({
+  name: "store diff",
+  summary: "List the keys in which two stores differ; exit 8 where there are any",
+  args: [
+    { name: "a", means: "a node's folder, or its name in the cluster" },
+    { name: "b", means: "another" },
+  ],
+  options: [
+    { name: "db", form: DATABASES, value: "DB", default: "replicated", means: "which database; only `replicated` is to be equal on all nodes" },
+    prefixOption,
+    { name: "limit", form: "count", value: "N", default: LIST_COUNT, means: "list at most so many; all are counted" },
+    { name: "values", form: "flag", means: "show both values, as hex" },
+  ],
+  errors: ["DIFFERENCES", "STORE_CORRUPT", "STORE_TRUNCATED", "NOT_FOUND", "UNKNOWN_NODE"],
+  examples: ["cairn store diff a b", "cairn store diff ./cluster/a ./restored/a --db log --values"],
+  async run(ctx) {
+    const { diffSnapshots } = await import("../engine/store/diff.ts");
+    const { limit, values } = ctx.options;
+    const db = databaseNamed(ctx.options.db);
+    const bounds = rangeOf(db, ctx.options.prefix);
+    const [dirA, dirB] = await Promise.all([nodeFolder(ctx.args.a, ctx.cluster), nodeFolder(ctx.args.b, ctx.cluster)]);
+    let count = 0;
+    await withDatabase(dirA, db, ({ snapshot: a }) =>
+      withDatabase(dirB, db, async ({ snapshot: b }) => {
+        for (const each of diffSnapshots(db, { a, b }, bounds)) {
+          if (count++ >= limit) continue;
+          const shown = values ? { a: valueHex(a.get(each.key)), b: valueHex(b.get(each.key)) } : null;
+          await ctx.answer(differenceRow(db, each, shown), differenceText(db, each, shown));
+        }
+      }),
+    );
+    if (count > limit) ctx.note(`${count - limit} more are not listed: --limit is ${limit}`);
+    if (count > 0) throw new EngineError("DIFFERENCES", `${dirA} and ${dirB} differ in ${count} ${count === 1 ? "key" : "keys"} of ${db}`);
+    await ctx.answer({ db, equal: true, a: dirA, b: dirB }, `${db} of ${dirA} and ${dirB}: equal`);
+  },
+});
+
+type Values = { readonly a: string | null; readonly b: string | null };
+const valueHex = (value: Uint8Array | undefined): string | null => (value === undefined ? null : toHex(value));
+
+function differenceRow(db: string, { kind, key, owner, what, a, b }: Difference, values: Values | null): object {
+  const side = (which: "a" | "b", found: Difference["a"]): object | null =>
+    found === null ? null : { ...found, ...(values === null ? {} : { value: values[which] }) };
+  return { db, kind, key: describeKey(db, key), owner, what, a: side("a", a), b: side("b", b) };
+}
+
+function differenceText(db: string, { kind, key, owner, a, b }: Difference, values: Values | null): string {
+  const side = (name: string, found: Difference["a"], value: string | null): string[] =>
+    found === null ? [] : [`  ${name}: ${found.valueBytes} bytes, written at ${found.wroteAt}${value === null ? "" : `, ${value}`}`];
+  return [`${kind} ${describeKey(db, key)} (${owner})`, ...side("a", a, values?.a ?? null), ...side("b", b, values?.b ?? null)].join("\n");
+}
+
+export const storeCommands = [storeGet, storeList, storeDump, storeCheck, storeDigest, storeDiff];
