@@ -42,8 +42,9 @@ export async function startDemoCluster(closers: AsyncDisposableStack, note: (tex
   closers.defer(() => rm(dir, { recursive: true, force: true }));
   const cluster = await createCluster(dir, { nodeCount: NODES, knobs: {} });
   const processes = new ClusterProcesses(cluster, { merge: true, restart: false, note });
-  closers.defer(() => processes.stop());
-  const nodes = await Promise.race([processes.start(), aborted(signal)]);
+  const starting = processes.start();
+  closers.defer(() => stopAll(processes, starting));
+  const nodes = await Promise.race([starting, aborted(signal)]);
   if (nodes === null) return null;
   closers.defer(await registerCluster(dir));
   const { merge } = await loadNode(nodeOf(nodes, cluster.nodes[0]?.id ?? "").dir);
@@ -78,6 +79,13 @@ export function keyOf(keys: Readonly<Record<string, Uint8Array>>, id: string): U
   const key = keys[id];
   if (key === undefined) throw new EngineError("UNKNOWN_NODE", `no key of ${id} is known`);
   return key;
+}
+
+/** A start that was not waited for still brings nodes up: they are ended too, before their folder goes. */
+async function stopAll(processes: { stop(): Promise<void> }, starting: Promise<unknown>): Promise<void> {
+  await processes.stop();
+  await starting.catch(() => {});
+  await processes.stop();
 }
 
 /** The end of its stdin ends a node. */

@@ -39,7 +39,7 @@ export const demo = command({
     { name: "pem", form: "string", value: "FILE", means: "log the certificates of this file instead" },
     { name: "no-repl", form: "flag", means: "on a terminal: end, instead of going on in the REPL" },
   ],
-  errors: ["NOT_FOUND", "BAD_OPTION", "UNAVAILABLE", "TIMEOUT", "LOG_ROOT_MISMATCH", "LOG_SIGNATURE", "LOG_PROOF", "LOG_HEAD_FORK"],
+  errors: ["NOT_FOUND", "BAD_OPTION", "UNAVAILABLE", "TIMEOUT", "LOG_ROOT_MISMATCH", "LOG_SIGNATURE", "LOG_PROOF", "LOG_HEAD_FORK", "DIFFERENCES"],
   examples: ["cairn demo", "cairn demo --no-repl --json"],
   async run(ctx) {
     const { signal } = ctx;
@@ -90,6 +90,7 @@ async function runDemo(input: DemoEntries, signal: AbortSignal): Promise<Report 
   const show = new Show(cluster, block, signal);
   closers.defer(() => show.end());
   const report = await perform(show, input);
+  show.say("");
   return { ...report, elapsedMs: Math.round(performance.now() - startedMs) };
 }
 
@@ -101,16 +102,18 @@ async function perform(show: Show, { source, entries }: DemoEntries): Promise<Om
   if (first === undefined || victim === undefined) throw new EngineError("UNKNOWN_NODE", "the cluster has no secondary to kill");
   const half = Math.ceil(entries.length / 2);
   const empty = await keepCheckpoint(first, cluster.vkey, signal);
-  show.say(`${primary} is the primary, ${secondaries.join(" and ")} are secondaries; each takes entries and serves the log. backupquorum is ${backupquorum}:`);
-  show.say(`so many secondaries must have verified an entry before it is signed. From another terminal: cairn merge status --watch`);
+  show.say(`  ${primary} is the primary, ${secondaries.join(" and ")} are secondaries; each takes entries and serves the log.`);
+  show.say(`  backupquorum ${backupquorum}: so many secondaries verify an entry before it is signed.`);
+  show.say("  From another terminal: cairn merge status --watch");
 
-  show.act(`1  ${half} of ${entries.length} certificates of ${source}, to all three nodes over HTTP; every receipt is checked`);
+  show.act(`1  add ${half} of ${entries.length} certificates at all three, and check every receipt`);
+  show.say(`   (from ${source})`);
   let receipts = await show.add(entries.slice(0, half), cluster.nodes);
   const before = await show.until(`${half} entries signed everywhere`, (view, { signedSize }) => signedSize === half && serves(view, half));
   const early = await keepCheckpoint(first, cluster.vkey, signal);
   show.picture(before);
 
-  show.act(`2  kill -9 ${victim}, while the other ${entries.length - half} are added`);
+  show.act(`2  kill -9 ${victim} while the other ${entries.length - half} are added`);
   const others = cluster.nodes.filter(({ id }) => id !== victim);
   const killedAt = half + Math.ceil((entries.length - half) / 4); // the rest is added after it is dead, whatever the machine's speed
   receipts += await show.add(entries.slice(half, killedAt), others);
@@ -134,9 +137,10 @@ async function perform(show: Show, { source, entries }: DemoEntries): Promise<Om
   show.picture(after);
   show.say(`   ${victim} copied and verified ${revived.verifiedMore} entries, ${revived.afterMs} ms after its start`);
 
-  show.act("4  everything verified from the outside, with the log's key alone");
+  show.act("4  verify everything from the outside, with the log's key alone");
   const reports = await verifyFrontends(cluster.nodes, { ...cluster, backupquorum }, [empty.note, early.note], signal);
   const head = await keepCheckpoint(first, cluster.vkey, signal);
+  if (head.size !== entries.length) throw new EngineError("DIFFERENCES", `${entries.length} different entries were added, the signed head has ${head.size}`);
   const verified = {
     frontends: reports.length,
     size: head.size,
@@ -251,7 +255,8 @@ class Show {
 function reportText({ source, entries, receipts, killed, revived, verified, elapsedMs }: Report): string {
   const { frontends, size, tiles, inclusionProofs, consistentSince, cosigned } = verified;
   return [
-    `logged    ${entries} certificates of ${source}; ${receipts} receipts checked, ${receipts - entries} of them for repeats, merged once`,
+    `logged    ${entries} certificates of ${source};`,
+    `          ${receipts} receipts checked, ${receipts - entries} of them for repeats, which were merged once`,
     `killed    ${killed.node} at ${killed.position}; ${killed.heldBy.join(", ")} held backupquorum, ${killed.signedWithout} signed`,
     `revived   ${revived.node}; it verified ${revived.verifiedMore} more, ${revived.afterMs} ms after its start`,
     `verified  ${frontends} frontends, all ${size} entries and ${tiles} tiles; ${inclusionProofs} inclusion proofs;`,

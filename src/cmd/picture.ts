@@ -43,9 +43,9 @@ export function drawMerge(view: MergeView, { columns, paint = plain }: { columns
   if (merge === null) return [`${view.primary ?? "the primary"} does not answer: positions are not known`, ...view.nodes.map(publishedText)];
   const rows = [primaryRow(view, merge), ...merge.standings.map((standing) => secondaryRow(view, merge, standing.secondary))];
   const labelColumns = Math.max(...rows.map(({ label }) => label.length));
-  const tailColumns = Math.max(...rows.map(({ size, tail }) => String(size).length + tail.length + 3));
-  const barColumns = Math.min(BAR_COLUMNS_MAX, Math.max(BAR_COLUMNS_MIN, columns - labelColumns - tailColumns - 2));
   const sizeColumns = Math.max(...rows.map(({ size }) => String(size).length));
+  const tailColumns = Math.max(...rows.map(({ tail }) => tail.length));
+  const barColumns = Math.min(BAR_COLUMNS_MAX, Math.max(BAR_COLUMNS_MIN, columns - 1 - (labelColumns + 1 + 1 + sizeColumns + 2 + tailColumns)));
   const lines = rows.map(({ label, size, tone, tail }) => {
     const cells = bar({ value: size, max: merge.currentSize, columns: barColumns, mark: merge.signedSize });
     return `${paint("strong", label.padEnd(labelColumns))} ${paint(tone, cells)} ${String(size).padStart(sizeColumns)}  ${paint("faint", tail)}`.trimEnd();
