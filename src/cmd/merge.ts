@@ -142,7 +142,7 @@ const run = command({
     logOption,
     { name: "sequential", form: "flag", means: "one step after the other, each a process that runs once" },
     { name: "rounds", form: "count", value: "N", means: "end after N rounds (sequential only); else until a signal or the end of stdin" },
-    { name: "stdin", form: "flag", means: "end when stdin ends: for a parent process" },
+    { name: "stdin", form: "flag", means: "end when stdin ends; a line `ready NODE` there says that a storage node has something new: for a parent process" },
   ],
   errors: stepErrors,
   examples: ["cairn merge run --sequential --rounds 1 --json", "cairn merge run"],
@@ -151,13 +151,15 @@ const run = command({
     const { runParallel, runSequential } = await import("../engine/node/merge-loop.ts");
     const { sequential, rounds } = ctx.options;
     if (rounds !== undefined && !sequential) throw new EngineError("BAD_OPTION", "--rounds counts rounds of --sequential; side by side the steps have none");
-    const signal = ctx.options.stdin ? AbortSignal.any([ctx.signal, endOfStdin()]) : ctx.signal;
+    const parent = ctx.options.stdin ? hintsOfStdin() : null;
+    const signal = parent === null ? ctx.signal : AbortSignal.any([ctx.signal, parent.ended]);
     let failure: EngineError | null = null;
     let printed = Promise.resolve();
     const options = {
       dir: node.dir,
       config: node.merge,
       signal,
+      ...(parent === null ? {} : { onHint: parent.onHint }),
       onResult: (_step: object, result: StepResult) => {
         failure ??= failureOf(result);
         if (sequential || ctx.json || result.changed || result.error !== undefined) printed = printed.then(() => ctx.answer(result, resultText(result)));
@@ -171,11 +173,14 @@ const run = command({
   },
 });
 
-function endOfStdin(): AbortSignal {
-  const ended = new AbortController();
-  process.stdin.on("end", () => ended.abort()).on("error", () => ended.abort());
-  process.stdin.resume();
-  return ended.signal;
+/** Lines `ready NODE` until the end of stdin, which ends the loop; other lines say nothing to us. */
+function hintsOfStdin(): { readonly ended: AbortSignal; onHint(ready: (storage: string) => void): void } {
+  const end = new AbortController();
+  const lines = createInterface({ input: process.stdin }).on("close", () => end.abort());
+  const onHint = (ready: (storage: string) => void): void => {
+    lines.on("line", (line) => line.startsWith("ready ") && ready(line.slice("ready ".length)));
+  };
+  return { ended: end.signal, onHint };
 }
 
 const unlatch = command({

@@ -15,6 +15,8 @@ import { badQueueFile, QUEUE_BYTES_MAX, type QueueItems, queueFile, queueHeader,
 
 /** How long an answer may take: a node that needs more is passed over until the next run, and nothing is lost. */
 export const ASK_WAIT_MS = 10_000;
+/** A cursor that stands still for so long may stand before a line that was damaged since: then all is looked at again. */
+export const RECHECK_MS = 2_000;
 /** Lists kept ahead of the write in flight: 32,768 lines, one fdatasync. */
 const AHEAD_COUNT_MAX = 4;
 const SCAN_COUNT = 8_192;
@@ -28,9 +30,21 @@ export const fetchTransitions: Record<FetchPhase, readonly FetchPhase[]> = {
   failed: [],
 };
 
+/** The end of a queue file as a run of this process left it: all lines before it were good, and durable. */
+export type QueueEnd = {
+  readonly generation: number;
+  readonly offset: number;
+  readonly nextSeq: number;
+  /** Where the queue handler's cursor stood, and since when. */
+  readonly cursorOffset: number;
+  readonly cursorMs: number;
+};
+
 export type FetchState = {
   readonly config: MergeConfig;
   readonly storage: NodeId;
+  /** What the last run of this process knew, or null; then what this one knows. */
+  known: QueueEnd | null;
   phase: FetchPhase;
   generation: number;
   /** Whole lines end here; what lies behind is torn and cut by the next append. Moves when a write is asked for. */
@@ -56,9 +70,10 @@ export type FetchState = {
 
 export type FetchEffect = Effect<Request, StepResult>;
 
-export const initialFetch = (config: MergeConfig, storage: NodeId): FetchState => ({
+export const initialFetch = (config: MergeConfig, storage: NodeId, known: QueueEnd | null = null): FetchState => ({
   config,
   storage,
+  known,
   phase: "asking",
   generation: 0,
   endOffset: 0,
@@ -79,7 +94,7 @@ export function stepFetch(state: FetchState, event: Event<never, Answer>, snap: 
   if (state.phase === "done" || state.phase === "failed") return [late(state, event.kind)];
   switch (event.kind) {
     case "start":
-      return [...resume(state, snap), ...advance(state)];
+      return [...resume(state, snap, event.timeMs), ...advance(state)];
     case "message":
       return onAnswer(state, event.from, event.requestId, event.body);
     case "timer":
@@ -102,7 +117,7 @@ const late = (state: FetchState, what: string): FetchEffect => ({ kind: "mark", 
 // ── where the last run stopped ───────────────────────────────────────────────────────────────────────────────────────
 
 /** Finds the last good line, or begins a new generation. Lines before the queue handler's cursor are not read again. */
-function resume(state: FetchState, snap: Snapshot): FetchEffect[] {
+function resume(state: FetchState, snap: Snapshot, timeMs: number): FetchEffect[] {
   const { config, storage } = state;
   const start = readQueueStart(snap, config, storage);
   const cursor = readCursor(snap, config.log, storage);
@@ -121,9 +136,30 @@ function resume(state: FetchState, snap: Snapshot): FetchEffect[] {
   state.endOffset = isCursors ? cursor.offset : headerEnd;
   state.nextSeq = isCursors ? cursor.seq : header.firstSeq;
   const passedAt = state.endOffset;
+  goOn(state, size, timeMs);
   if (!scan(state, snap, size)) return putAside(state, header.generation, header.firstSeq, `bad line at byte ${state.endOffset}`);
   if (isCursors && cursor.offset === state.endOffset && passedAt >= QUEUE_BYTES_MAX) return begin(state, header.generation + 1, cursor.seq, "fetch.rotated");
   return state.endOffset < size ? [{ kind: "mark", name: "fetch.torn-tail", text: `queue.${storage}: ${size - state.endOffset} torn bytes cut` }] : [];
+}
+
+/** Passes over what a run of this process has looked at or written, while the queue handler gets on with it. */
+function goOn(state: FetchState, size: number, timeMs: number): void {
+  const { known, generation, endOffset } = state;
+  const isMoving = known?.generation !== generation || known.cursorOffset !== endOffset;
+  const cursorMs = isMoving ? timeMs : known.cursorMs;
+  state.known = { generation, offset: endOffset, nextSeq: state.nextSeq, cursorOffset: endOffset, cursorMs };
+  if (known?.generation !== generation || known.offset < endOffset || known.offset > size) return;
+  if (known.offset > endOffset && timeMs - cursorMs >= RECHECK_MS) {
+    state.known = { ...state.known, cursorMs: timeMs };
+    return;
+  }
+  state.endOffset = known.offset;
+  state.nextSeq = known.nextSeq;
+}
+
+/** What the next run of this process may pass over: told where this one ended well, since all it wrote is durable. */
+export function queueEnd({ phase, known, generation, endOffset, nextSeq }: FetchState): QueueEnd | null {
+  return phase === "done" && known?.generation === generation ? { ...known, offset: endOffset, nextSeq } : null;
 }
 
 /** Walks good lines to the end; false at a bad one. */

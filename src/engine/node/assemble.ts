@@ -9,7 +9,7 @@ import type { AddAnswer, AddRequest, MergeConfig, SpaceRequest, StepResult } fro
 import { initialReceiver } from "../merge/copy-state.ts";
 import { stepDist } from "../merge/dist.ts";
 import { initialDist } from "../merge/dist-state.ts";
-import { initialFetch, stepFetch } from "../merge/fetch.ts";
+import { initialFetch, type QueueEnd, queueEnd, stepFetch } from "../merge/fetch.ts";
 import { findEntries } from "../merge/find.ts";
 import { initialQueue, stepQueue } from "../merge/queue.ts";
 import { isReceiverRequest, stepReceiver } from "../merge/receiver.ts";
@@ -98,11 +98,20 @@ function stepFind(config: MergeConfig, event: Event<DaemonRequest, Answer>, snap
   return [{ kind: "answer", id, body: refused("NOT_ALLOWED", `${config.self} does not answer ${body.kind} here`) }];
 }
 
-export function assembleStep(config: MergeConfig, name: StepName): StepCore {
+/** What a warm process need not read again: no more than its own last run could tell. By storage node. */
+export type WarmEnds = Map<NodeId, QueueEnd | null>;
+
+export function assembleStep(config: MergeConfig, name: StepName, ends: WarmEnds = new Map()): StepCore {
   switch (name.step) {
     case "fetch": {
-      const state = initialFetch(config, name.storage);
-      return { name: `fetch.${name.storage}`, step: (event, snap) => stepFetch(state, event, snap) };
+      const { storage } = name;
+      const state = initialFetch(config, storage, ends.get(storage) ?? null);
+      const step: StepCore["step"] = (event, snap) => {
+        const effects = stepFetch(state, event, snap);
+        ends.set(storage, queueEnd(state));
+        return effects;
+      };
+      return { name: `fetch.${storage}`, step };
     }
     case "queue": {
       const state = initialQueue(config);

@@ -85,6 +85,7 @@ class NodeDaemon implements Daemon {
   private ports = { peer: 0, admin: 0, log: 0 };
   private disk: Disk | null = null;
   private listener: Listener | null = null;
+  private merge: MergeChild | null = null;
   private isSpaceLow: boolean | null = null;
 
   constructor(node: NodeConfig, options: DaemonOptions) {
@@ -186,7 +187,10 @@ class NodeDaemon implements Daemon {
       ...node.listen.peer,
       identity: identityOf(node),
       allow: () => allowed,
-      onRequest: async (from, body) => wireAnswer(await core.request(from, body)),
+      onRequest: async (from, body) => {
+        if (body.kind === "storage.ready") this.merge?.ready(from);
+        return wireAnswer(await core.request(from, body));
+      },
       onRefused: (reason) => this.mark(`link.refused.${reason.code}`, reason.message),
     });
     this.listener = listener;
@@ -212,7 +216,8 @@ class NodeDaemon implements Daemon {
   }
 
   private startMerge(): void {
-    const child: MergeChild = startMergeChild(this.node.dir, this.options.note);
+    const child = startMergeChild(this.node.dir, this.options.note);
+    this.merge = child;
     this.closers.push(() => child.close());
   }
 

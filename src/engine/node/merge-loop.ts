@@ -12,6 +12,8 @@ export type LoopStep = { readonly key: string; readonly words: readonly string[]
 /** A step that failed is tried again after this long, doubling up to the second. */
 const RETRY_MS = 200;
 const RETRY_MS_MAX = 2_000;
+/** A storage node that had nothing new is asked again after the interval, then twice that, up to this: it hints when it has. */
+const IDLE_MS_MAX = 1_000;
 /** Frontends that are owed a head are looked after so often. */
 const OWED_MS = 1_000;
 
@@ -28,6 +30,8 @@ export type LoopOptions = {
   /** A step process that ended by itself, with what it said last. */
   readonly onTrouble: (step: LoopStep, text: string) => void;
   readonly signal: AbortSignal;
+  /** Storage nodes that have something new, as they say so: losing a hint costs a wait. */
+  readonly onHint?: (ready: (storage: string) => void) => void;
 };
 
 /** One step as a process that is kept warm; started anew when it died. */
@@ -99,66 +103,82 @@ export async function runParallel(options: LoopOptions): Promise<void> {
     wants.add(key);
     wanted.get(key)?.();
   };
+  const idle = new Map<string, number>();
   /** What a result means for the others, and how long until this step runs again without being asked. */
   const after = (step: LoopStep, result: StepResult): number | null => {
     if (fetchers.includes(step)) {
       if (result.changed) want(queueStep.key);
-      return config.intervalMs;
+      const idleMs = result.changed ? config.intervalMs : Math.min(2 * (idle.get(step.key) ?? config.intervalMs / 2), IDLE_MS_MAX);
+      idle.set(step.key, idleMs);
+      return idleMs;
     }
     if (step === queueStep) {
       if (result.changed) for (const each of [...backups, ...(config.backupquorum === 0 ? [distStep] : [])]) want(each.key);
       return result.notes.length > 0 ? OWED_MS : null;
     }
-    if (step === distStep) return (result.counts["published"] ?? 0) < config.frontends.length ? OWED_MS : null;
+    if (step === distStep) return (result.counts["published"] ?? 0) < config.frontends.length || (result.counts["owed"] ?? 0) > 0 ? OWED_MS : null;
     if (result.changed) want(distStep.key);
     return null;
   };
   const drive = async (step: LoopStep, worker: Worker): Promise<void> => {
+    const isFetcher = fetchers.includes(step);
     let retryMs = RETRY_MS;
+    let ranMs = Number.NEGATIVE_INFINITY;
     want(step.key); // the first run finishes what an earlier one left
-    while (!signal.aborted) {
-      await wantedOf(step.key, wants, wanted, signal);
+    for (let withinMs: number | null = null; ; ) {
+      await wantedOf(step.key, { wants, wanted, signal, withinMs });
+      if (isFetcher) await sleep(ranMs + config.intervalMs - performance.now(), signal); // what comes close together is listed together
       if (signal.aborted) break;
       wants.delete(step.key);
+      ranMs = performance.now();
       const result = await worker.run();
+      withinMs = result === null ? null : after(step, result);
       const failed = result === null || result.error !== undefined;
-      const againMs = failed ? retryMs : after(step, result);
-      if (failed && result !== null) after(step, result);
+      if (failed) {
+        await sleep(retryMs, signal);
+        want(step.key);
+      }
       retryMs = failed ? Math.min(retryMs * 2, RETRY_MS_MAX) : RETRY_MS;
-      if (againMs !== null) later(againMs, signal, () => want(step.key));
-      if (failed) await sleep(retryMs / 2, signal);
     }
     await worker.close();
   };
+  options.onHint?.((storage) => fetchers.some(({ key }) => key === `fetch.${storage}`) && want(`fetch.${storage}`));
   await Promise.all([...fetchers, queueStep, ...backups, distStep].map((step) => drive(step, workers.get(step.key) as Worker)));
 }
 
-function wantedOf(key: string, wants: Set<string>, wanted: Map<string, () => void>, signal: AbortSignal): Promise<void> {
+type Wish = {
+  readonly wants: ReadonlySet<string>;
+  readonly wanted: Map<string, () => void>;
+  readonly signal: AbortSignal;
+  /** Runs again after this also where nobody asks; null: never. */
+  readonly withinMs: number | null;
+};
+
+function wantedOf(key: string, { wants, wanted, signal, withinMs }: Wish): Promise<void> {
   if (wants.has(key) || signal.aborted) return Promise.resolve();
   return new Promise((resolve) => {
     const wake = (): void => {
+      clearTimeout(timer);
       wanted.delete(key);
       signal.removeEventListener("abort", wake);
       resolve();
     };
+    const timer = withinMs === null ? undefined : setTimeout(wake, withinMs);
     wanted.set(key, wake);
     signal.addEventListener("abort", wake);
   });
 }
 
-function later(afterMs: number, signal: AbortSignal, run: () => void): void {
-  const timer = setTimeout(() => {
-    signal.removeEventListener("abort", stop);
-    run();
-  }, afterMs);
-  const stop = (): void => clearTimeout(timer);
-  signal.addEventListener("abort", stop, { once: true });
-}
-
-export function sleep(forMs: number, signal: AbortSignal): Promise<void> {
+function sleep(forMs: number, signal: AbortSignal): Promise<void> {
+  if (!(forMs > 0) || signal.aborted) return Promise.resolve();
   return new Promise((resolve) => {
-    later(forMs, signal, resolve);
-    signal.addEventListener("abort", () => resolve(), { once: true });
+    const wake = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", wake);
+      resolve();
+    };
+    const timer = setTimeout(wake, forMs);
+    signal.addEventListener("abort", wake);
   });
 }
 

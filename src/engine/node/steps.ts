@@ -7,7 +7,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { unreachable } from "../base/invariant.ts";
 import type { StepResult } from "../merge/config.ts";
-import { assembleStep, type StepName } from "./assemble.ts";
+import { assembleStep, type StepName, type WarmEnds } from "./assemble.ts";
 import type { NodeConfig } from "./config.ts";
 import { type Disk, openDisk } from "./disk.ts";
 import { describeFailure, type Ending, openDriver } from "./driver.ts";
@@ -49,6 +49,7 @@ class Steps implements StepHost {
   private readonly node: NodeConfig;
   private readonly disk: Disk;
   private readonly links: MemberLinks;
+  private readonly ends: WarmEnds = new Map();
   /** Why a peer was lost last, for the message of a step that waited in vain. */
   private lastLoss = "";
   /** The first failed fsync: whatever the disk says afterwards proves nothing. */
@@ -93,7 +94,7 @@ class Steps implements StepHost {
     const { node, disk } = this;
     const register = openRegister(node, disk);
     const connect = this.links.connect(node.self.name, register);
-    const driver = openDriver({ core: assembleStep(node.merge, step), disk, connect, ...(mark === undefined ? {} : { mark }) });
+    const driver = openDriver({ core: assembleStep(node.merge, step, this.ends), disk, connect, ...(mark === undefined ? {} : { mark }) });
     void register.ended.then((ending) => ending.kind === "halt" && driver.halt(ending.code, ending.detail));
     const timer = setTimeout(() => driver.halt("TIMEOUT", `${lockName(step)} was not done within ${totalMs} ms${this.lastLoss}`), totalMs);
     driver.start();
