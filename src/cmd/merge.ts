@@ -49,12 +49,13 @@ function failureOf(result: StepResult): EngineError | null {
 async function runSteps(ctx: StepContext, plan: (config: MergeConfig) => readonly (readonly StepName[])[]): Promise<void> {
   const node = await openPrimary(ctx);
   const { openSteps } = await import("../engine/node/steps.ts");
+  const { signal } = ctx;
   const host = await openSteps(node);
   try {
     const once = async (): Promise<EngineError | null> => {
       let failure: EngineError | null = null;
       for (const group of plan(node.merge)) {
-        for (const result of await Promise.all(group.map((step) => host.run(step, { wait: ctx.options.wait })))) {
+        for (const result of await Promise.all(group.map((step) => host.run(step, { wait: ctx.options.wait, signal })))) {
           await ctx.answer(result, resultText(result));
           failure ??= failureOf(result);
         }
@@ -63,10 +64,13 @@ async function runSteps(ctx: StepContext, plan: (config: MergeConfig) => readonl
     };
     if (!ctx.options.warm) {
       const failure = await once();
-      if (failure !== null) throw failure;
+      if (failure !== null && !signal.aborted) throw failure;
       return;
     }
-    for await (const line of createInterface({ input: process.stdin })) {
+    const lines = createInterface({ input: process.stdin });
+    signal.addEventListener("abort", () => lines.close(), { once: true });
+    for await (const line of lines) {
+      if (signal.aborted) break; // a run that was cut short is the last one
       if (line.trim() !== "go") throw new EngineError("USAGE", `stdin says ${JSON.stringify(line.slice(0, 80))}, a warm step knows only \`go\``);
       await once(); // a failed run is a result; the loop decides what becomes of it
     }

@@ -14,6 +14,8 @@ const RETRY_MS = 200;
 const RETRY_MS_MAX = 2_000;
 /** A storage node that had nothing new is asked again after the interval, then twice that, up to this: it hints when it has. */
 const IDLE_MS_MAX = 1_000;
+/** At the end a run in progress may finish within this; one that waits for a dead peer would take many seconds. */
+const FINISH_MS = 300;
 /** Frontends that are owed a head are looked after so often. */
 const OWED_MS = 1_000;
 
@@ -69,7 +71,8 @@ class Worker {
     for await (const line of lines(child.stdout)) {
       const result = parseResult(line);
       if (result === null) continue;
-      this.options.onResult(this.step, result);
+      const isCut = this.options.signal.aborted && result.error?.code === "NOT_READY"; // we told it to stop: no news
+      if (!isCut) this.options.onResult(this.step, result);
       this.settle(result);
     }
     await child.exited;
@@ -84,10 +87,14 @@ class Worker {
     this.resolve = null;
   }
 
-  /** Lets a run in progress finish: the process ends at the end of its stdin. */
+  /** The process ends at the end of its stdin, after the run in progress; one that takes long is told to stop where it is. */
   async close(): Promise<void> {
-    this.child?.stdin.end();
-    await this.child?.exited;
+    const { child } = this;
+    if (child === null) return;
+    child.stdin.end();
+    const stopper = setTimeout(() => child.kill("SIGTERM"), FINISH_MS);
+    await child.exited;
+    clearTimeout(stopper);
   }
 }
 
@@ -124,6 +131,7 @@ export async function runParallel(options: LoopOptions): Promise<void> {
     const isFetcher = fetchers.includes(step);
     let retryMs = RETRY_MS;
     let ranMs = Number.NEGATIVE_INFINITY;
+    const closed = aborted(signal).then(() => worker.close()); // perhaps in the middle of a run, which then ends early
     want(step.key); // the first run finishes what an earlier one left
     for (let withinMs: number | null = null; ; ) {
       await wantedOf(step.key, { wants, wanted, signal, withinMs });
@@ -140,7 +148,7 @@ export async function runParallel(options: LoopOptions): Promise<void> {
       }
       retryMs = failed ? Math.min(retryMs * 2, RETRY_MS_MAX) : RETRY_MS;
     }
-    await worker.close();
+    await closed;
   };
   options.onHint?.((storage) => fetchers.some(({ key }) => key === `fetch.${storage}`) && want(`fetch.${storage}`));
   await Promise.all([...fetchers, queueStep, ...backups, distStep].map((step) => drive(step, workers.get(step.key) as Worker)));
@@ -181,6 +189,12 @@ function sleep(forMs: number, signal: AbortSignal): Promise<void> {
     signal.addEventListener("abort", wake);
   });
 }
+
+const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
 
 /** One round, step after step, each a process that runs once. */
 export async function runSequential(options: LoopOptions): Promise<void> {

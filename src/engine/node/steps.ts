@@ -21,6 +21,8 @@ export type StepOptions = {
   /** Wait for another instance of the step to end, instead of MERGE_STEP_BUSY. */
   readonly wait?: boolean;
   readonly totalMs?: number;
+  /** Ends the run where it is, with NOT_READY: the next one goes on from the files. */
+  readonly signal?: AbortSignal;
   readonly mark?: (name: string, text: string | undefined) => void;
 };
 
@@ -90,15 +92,19 @@ class Steps implements StepHost {
     }
   }
 
-  private async runCore(step: StepName, { totalMs = STEP_TOTAL_MS, mark }: StepOptions): Promise<StepResult> {
+  private async runCore(step: StepName, { totalMs = STEP_TOTAL_MS, signal, mark }: StepOptions): Promise<StepResult> {
     const { node, disk } = this;
     const register = openRegister(node, disk);
     const connect = this.links.connect(node.self.name, register);
     const driver = openDriver({ core: assembleStep(node.merge, step, this.ends), disk, connect, ...(mark === undefined ? {} : { mark }) });
     void register.ended.then((ending) => ending.kind === "halt" && driver.halt(ending.code, ending.detail));
     const timer = setTimeout(() => driver.halt("TIMEOUT", `${lockName(step)} was not done within ${totalMs} ms${this.lastLoss}`), totalMs);
+    const stop = (): void => driver.halt("NOT_READY", "the process is stopping");
+    signal?.addEventListener("abort", stop, { once: true });
     driver.start();
+    if (signal?.aborted === true) stop();
     const ending: Ending<StepResult> = await driver.ended;
+    signal?.removeEventListener("abort", stop);
     clearTimeout(timer);
     await Promise.all([driver.close(), register.close()]); // writes in flight end before the lock is given up
     if (ending.kind === "done") return ending.body;
