@@ -52,6 +52,8 @@ export type DistState = {
   senders: Sender[];
   /** Storage nodes that were told what is settled and have not answered, by request id. */
   settleAsked: Map<number, NodeId>;
+  /** Storage nodes that have not answered to that: another run tells them again. */
+  settleOwed: number;
   signedNow: boolean;
   lastRequestId: number;
   lastTicket: number;
@@ -81,6 +83,7 @@ export const initialDist = (config: MergeConfig, init = false): DistState => ({
   note: null,
   senders: [],
   settleAsked: new Map(),
+  settleOwed: 0,
   signedNow: false,
   lastRequestId: 0,
   lastTicket: 0,
@@ -103,7 +106,7 @@ export function finish(state: DistState, failure: Failure | null = state.failure
     step: state.init ? "init" : "dist",
     log: state.config.logName,
     changed: state.signedNow,
-    counts: { signed: size, published, frontends: state.config.frontends.length, cosigned: state.cosignLines.size },
+    counts: { signed: size, published, frontends: state.config.frontends.length, cosigned: state.cosignLines.size, owed: state.settleOwed },
     notes: state.notes,
     ...(failure === null ? {} : { error: failure }),
   };

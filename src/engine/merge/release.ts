@@ -141,11 +141,18 @@ export function onFrontendSilence(state: DistState, peer: string, why: "lost" | 
 
 function onSettled(state: DistState, requestId: number): DistEffect[] {
   if (!state.settleAsked.delete(requestId)) return [{ kind: "mark", name: "copy.late-answer" }];
+  state.settleOwed--;
   return end(state);
 }
 
 const everyoneIsDone = (state: DistState): boolean => state.senders.every(isOver) && state.settleAsked.size === 0;
-const end = (state: DistState): DistEffect[] => (state.phase === "releasing" && everyoneIsDone(state) ? finish(state, refusal(state)) : []);
+
+/** Once only storage nodes are missing, nobody waits for them as long as for a frontend that catches up. */
+function end(state: DistState): DistEffect[] {
+  if (state.phase !== "releasing") return [];
+  if (everyoneIsDone(state)) return finish(state, refusal(state));
+  return state.senders.every(isOver) ? [{ kind: "arm", timer: "publish", afterMs: PUBLISH_WAIT_MS }] : [];
+}
 
 /** The time for publishing is over: what is missing stays owed. */
 export function onPublishEnd(state: DistState): DistEffect[] {
@@ -166,10 +173,15 @@ function refusal(state: DistState): Failure | null {
 
 // ------------------------------------------------------------------ storage nodes
 
-/** Entries below these numbers are in a signed prefix: storage nodes may drop their bytes after `storageKeepMs`. */
+/**
+ * Entries below these numbers are in a signed prefix: storage nodes may drop their bytes after `storageKeepMs`. Told in
+ * every run: a word lost with an earlier run would leave its entries unsettled, and once they are too old the storage
+ * node takes no new ones, so that no new head would ever bring it again.
+ */
 function settle(state: DistState, head: Head, snap: Snapshot): DistEffect[] {
-  if (!state.signedNow) return [];
-  return readCovered(snap, state.config.log, head.size).map(({ storage, seq }): DistEffect => {
+  const covered = head.size === 0 ? [] : readCovered(snap, state.config.log, head.size);
+  state.settleOwed = covered.length;
+  return covered.map(({ storage, seq }): DistEffect => {
     const requestId = ++state.lastRequestId;
     state.settleAsked.set(requestId, storage as NodeId);
     return { kind: "send", to: storage as NodeId, requestId, body: { kind: "storage.settle", ...scope(state.config), settledSeq: seq } };

@@ -106,14 +106,14 @@ function inclusionLine({ id, config, head, reader }: Found, index: number): stri
   const proof = parseProof(text);
   const leaf = leafHashes(reader.entries(index, index + 1, CHUNK_BYTES).bundle);
   const { size, root } = openProof(proof, { vkey: { name: config.origin, type: 1, publicKey: config.logPublicKey }, leaf });
-  return shortened(`${id}: entry ${index}, leaf ${toHex(leaf)}, ${proof.path.length / 32} hashes up to root ${toHex(root)} of signed size ${size}`);
+  return shortened(`${id}: entry ${index}, leaf ${toHex(leaf)}, ${manyHashes(proof.path)} to root ${toHex(root)} of signed size ${size}`);
 }
 
 function consistencyLine({ id, config, head, reader }: Found, oldSize: number): string {
   const { size: newSize, root: newRoot } = openCheckpoint(head.note, { origin: config.origin, publicKey: config.logPublicKey });
   const path = reader.consistency(oldSize, newSize);
   checkConsistency({ oldSize, oldRoot: reader.rootAt(oldSize), newSize, newRoot, path });
-  return shortened(`${id}: signed size ${newSize} extends size ${oldSize}, ${path.length / 32} hashes lead to both roots`);
+  return shortened(`${id}: signed size ${newSize} extends size ${oldSize}, ${manyHashes(path)} to both roots`);
 }
 
 // ------------------------------------------------------------------ the check
@@ -156,12 +156,9 @@ function checkEntries(reader: LogReader, size: number): Uint8Array {
     const { bundle, to } = reader.entries(at, size, CHUNK_BYTES);
     const hashes = leafHashes(bundle);
     const order = reader.orderHashes(at, to);
-    for (let i = 0; i < hashes.length; i += 32) {
-      if (!equalBytes(hashes.subarray(i, i + 32), order.subarray(i, i + 32)))
-        throw new EngineError(
-          "LOG_ENTRY_MISMATCH",
-          `entry ${at + i / 32} hashes to ${toHex(hashes.subarray(i, i + 32))}, the order says ${toHex(order.subarray(i, i + 32))}`,
-        );
+    for (let i = 0; at + i < to; i++) {
+      if (!equalBytes(hashAt(hashes, i), hashAt(order, i)))
+        throw new EngineError("LOG_ENTRY_MISMATCH", `entry ${at + i} hashes to ${toHex(hashAt(hashes, i))}, the order says ${toHex(hashAt(order, i))}`);
     }
     leaves.set(hashes, at * 32);
     at = to;
@@ -178,12 +175,16 @@ function checkTiles(reader: LogReader, leaves: Uint8Array): void {
     for (let i = 0; i < count; i++) derived.set(rootOf(below.subarray(i * TILE_WIDTH * 32, (i + 1) * TILE_WIDTH * 32)), i * 32);
     for (let n = 0; n * TILE_WIDTH < count; n++) {
       const width = Math.min(TILE_WIDTH, count - n * TILE_WIDTH);
-      mustBe(reader.tile(level, n, width), derived.subarray(n * TILE_WIDTH * 32, (n * TILE_WIDTH + width) * 32), `tile ${level}/${n}`);
+      const tile = reader.tile(level, n, width);
+      for (let i = 0; i < width; i++) mustBe(hashAt(tile, i), hashAt(derived, n * TILE_WIDTH + i), `hash ${i} of tile ${level}/${n}:`);
     }
     below = derived;
   }
 }
 
+const hashAt = (hashes: Uint8Array, i: number): Hash => hashes.subarray(i * 32, i * 32 + 32);
+const manyHashes = (path: Uint8Array): string => (path.length === 32 ? "1 hash leads" : `${path.length / 32} hashes lead`);
+
 function mustBe(mine: Hash, wanted: Hash, what: string): void {
-  if (!equalBytes(mine, wanted)) throw new EngineError("LOG_ROOT_MISMATCH", `${what} ${toHex(mine.subarray(0, 32))}, want ${toHex(wanted.subarray(0, 32))}`);
+  if (!equalBytes(mine, wanted)) throw new EngineError("LOG_ROOT_MISMATCH", `${what} ${toHex(mine)}, want ${toHex(wanted)}`);
 }

@@ -18,6 +18,9 @@ import { type MergeScene, member } from "./merge-verbs.ts";
 import { runNow } from "./steer.ts";
 import type { Words } from "./words.ts";
 
+/** Behind format bytes and lengths, which would tell by themselves, and within the digits that stories show. */
+const BIT = 24;
+
 export const mergeFaultVerbs: readonly Verb<MergeScene>[] = [
   {
     name: "knob",
@@ -155,7 +158,7 @@ function damage({ story }: MergeScene, words: Words, change: Damage, done: strin
   if (!isEntry && tile === null) return null;
   const { log } = story.config(node);
   const what = isEntry ? words.count("entry", 0) : (tile ?? "");
-  const bit = words.count("bit", 40);
+  const bit = words.count("bit", BIT);
   const key = typeof what === "number" ? entryKey(story.world.diskOf(node), log, what) : tileKey(log, what, words);
   story.checkers.doubtful = true;
   story.world.changeDisk(node, (disk) => change(disk, key, bit));

@@ -37,7 +37,7 @@ export function told(story: StoryCluster, act: () => readonly string[]): string[
 function merged(said: readonly string[], lines: readonly string[]): string[] {
   const left = [...said];
   const own = lines.map((line) => {
-    const at = left.findIndex((each) => repeats(each, line));
+    const at = left.findLastIndex((each) => repeats(each, line));
     const mark = at < 0 ? undefined : MARKED.exec(left.splice(at, 1)[0] ?? "")?.[2];
     return mark === undefined ? line : withMark(line, mark);
   });
@@ -82,7 +82,7 @@ function outcome(primary: NodeId, { step, target, counts, changed, error }: Step
   const count = (name: string): number => counts[name] ?? 0;
   switch (step) {
     case "fetch":
-      return error !== undefined && count("fetched") === 0 ? [] : [`queue.${target} +${count("fetched")}`];
+      return error !== undefined ? [] : [`queue.${target} +${count("fetched")}`];
     case "queue": {
       const held = count("held") === 0 ? "" : `, ${count("held")} held`;
       return error !== undefined ? [] : [`${primary}: ${count("sequenced")} sequenced, ${count("repeats")} repeats${held}, currentsize ${count("size")}`];
@@ -160,7 +160,8 @@ export function explainLines(story: StoryCluster, k: number): string[] {
   const other = choice.otherReading === null ? `desc([${sizes.join(", ")}])[${k}]: none` : `desc([${sizes.join(", ")}])[${k}] = ${choice.otherReading}`;
   const width = Math.max(inForce.length, other.length);
   const missing = standings.filter(({ secondary }) => choice.behind.includes(secondary)).map(({ secondary, size }) => `${secondary} ${currentSize - size}`);
-  const toSign = choice.missingCount === 0 ? "" : ` To sign ${currentSize}, ${choice.missingCount} must verify more: ${missing.join(", ")}.`;
+  const toSign =
+    choice.missingCount === 0 || k > standings.length ? "" : ` To sign ${currentSize}, ${choice.missingCount} must verify more: ${missing.join(", ")}.`;
   return [
     [`currentsize ${currentSize} ${primary}`, ...positions, `backupquorum = ${k}`].join("     "),
     ...(choice.currentWhy === null ? [] : [choice.currentWhy]),

@@ -80,16 +80,17 @@ export class StoryCluster extends MergeCluster {
     return rows.register(this.snapOf(this.primary), this.config(this.primary).log)?.head?.size ?? null;
   }
 
-  /** Everything up, the first head made, and `size` entries signed and published; nothing of it is told. */
+  /** Everything up, the first head made, and `size` entries signed and published; nothing of it is told, and the watch begins behind it. */
   begin(size: number): void {
     const { world } = this;
     world.trace.recording = false;
-    world.check = () => this.check();
     this.startNodes();
     this.init();
     while (this.nextEntry < size) this.add(this.shape.storages[0] as NodeId, this.generate(Math.min(GROW_COUNT, size - this.nextEntry)));
     if (size > 0) for (const group of this.roundSteps) this.runSteps(group);
     if (this.signedSize !== size) throw new EngineError("FAILED", `a world of size ${size} was asked for, ${this.signedSize} entries are signed`);
+    this.adds.length = 0;
+    world.check = () => this.check();
     world.trace.recording = true;
   }
 
