@@ -18,6 +18,7 @@ export function simRunOn(load: () => Promise<readonly Area[]>): CommandSpec {
       { name: "seed", form: "count", value: "N", means: "run this one seed" },
       { name: "seeds", form: "string", value: "N|A..B", means: "run the seeds 1 to N, or A to B" },
       { name: "area", form: "string", value: "AREA", default: "merge", means: "whose seeds" },
+      { name: "mutants", form: "flag", means: "plant each known mistake and hunt it with the area's seeds (source tree only)" },
       { name: "events", form: "count", value: "N", means: "events of each seed before the faults stop" },
     ],
     errors: ["DIFFERENCES", "VIOLATION", "PARSE", "NOT_FOUND", "BAD_OPTION"],
@@ -27,11 +28,12 @@ export function simRunOn(load: () => Promise<readonly Area[]>): CommandSpec {
       "cairn sim run --seed 7 --events 3000",
     ],
     async run(ctx) {
-      const { seed, seeds, area, events, rewrite } = ctx.options;
+      const { seed, seeds, area, events, rewrite, mutants } = ctx.options;
       const files = ctx.args.file;
+      const areas = await load();
+      if (mutants) return hunt(ctx, areaNamed(files[0] ?? area, areas));
       if ([files.length > 0, seed !== undefined, seeds !== undefined].filter(Boolean).length !== 1)
         throw new EngineError("USAGE", "sim run: want stories, or --seed, or --seeds, and only one of them");
-      const areas = await load();
       if (files.length > 0) {
         for (const file of files) if (!(await runStory(ctx, { areas, file, rewrite }))) ctx.exitWith(8);
       } else if (!(await runRange(ctx, { area: areaNamed(area, areas), events, seeds: seed === undefined ? (seeds ?? "") : `${seed}..${seed}` })))
@@ -40,7 +42,26 @@ export function simRunOn(load: () => Promise<readonly Area[]>): CommandSpec {
   });
 }
 
-type Answering = { answer(value: object, text: string): Promise<void> };
+type Answering = { answer(value: object, text: string): Promise<void>; note(text: string): void; exitWith(status: number): void; readonly signal: AbortSignal };
+
+/** Lets a signal in between two seeds. */
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** One line for each planted mistake: the first seed that sees it. */
+async function hunt(ctx: Answering, area: Area): Promise<void> {
+  const { hasMutants } = await import("../engine/base/mutant.ts");
+  const { huntMutant, MUTANT_SEEDS_MAX, parseMutants, printMutant } = await import("../engine/sim/mutants.ts");
+  if (!hasMutants) throw new EngineError("USAGE", "sim run --mutants: a release has no planted mistakes; run `npm run sim -- --mutants` in a source tree");
+  const known = parseMutants(await readFile("fixtures/mutants.txt", "utf8")).filter(({ mutant }) => mutant.startsWith(`${area.name}.`));
+  for (const { mutant } of known) {
+    const found = await huntMutant(area, mutant, turn);
+    if (found !== null) await ctx.answer(found, printMutant(found));
+    else {
+      await ctx.answer({ mutant, seed: null, invariant: null }, `${mutant}: not seen within ${MUTANT_SEEDS_MAX} seeds`);
+      ctx.exitWith(8);
+    }
+  }
+}
 
 /** Whether all was as written, or is now. */
 async function runStory(ctx: Answering, { areas, file, rewrite }: { areas: readonly Area[]; file: string; rewrite: boolean }): Promise<boolean> {
@@ -58,9 +79,13 @@ async function runStory(ctx: Answering, { areas, file, rewrite }: { areas: reado
 
 async function runRange(ctx: Answering, { area, seeds, events }: { area: Area; seeds: string; events: number | undefined }): Promise<boolean> {
   const { parseSeeds, runSeeds } = await import("../engine/sim/seeds.ts");
+  const { runJobs, SEEDS_A_JOB } = await import("./sim-jobs.ts");
   const startedMs = performance.now();
-  const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)); // lets a signal in between two seeds
-  const report = await runSeeds(area, parseSeeds(seeds), events, turn);
+  const range = parseSeeds(seeds);
+  const count = range.to - range.from;
+  const progress = (done: number): void => ctx.note(`${done} of ${count} seeds`);
+  const report =
+    count <= SEEDS_A_JOB ? await runSeeds(area, range, events, turn) : await runJobs(range, { area: area.name, events, signal: ctx.signal }, progress);
   const eventsPerSecond = Math.round((report.events / Math.max(1, performance.now() - startedMs)) * 1_000);
   const { violations, traceHash } = report;
   const broken = violations.map(({ seed, invariant, at, reproduce }) => `seed ${seed}: ${invariant} (event ${at})\n  ${reproduce}`);

@@ -4,6 +4,9 @@
  */
 declare const CAIRN_MUTANTS: boolean;
 
+/** Whether this build can plant mistakes at all. */
+export const hasMutants: boolean = typeof CAIRN_MUTANTS === "undefined" || CAIRN_MUTANTS;
+
 let active: string | null = null;
 
 /** Turns one planted mistake on, or all off with null. Source tree only. */

@@ -189,6 +189,9 @@ export class MergeCheckers {
     const wrong = this.oneRoot(head.size, head.root, `${id} signed`, true);
     if (wrong !== null) return wrong;
     if (head.size < this.finalMax) return `I3 signed ${head.size} after ${this.finalMax}`;
+    const last = this.final.get(this.finalMax);
+    if (last !== undefined && this.finalMax > 0 && toHex(new LogReader(snap, this.log).rootAt(this.finalMax)) !== last)
+      return `I2 signed ${head.size} does not extend ${this.finalMax}`;
     const { secondaries, backupquorum } = this.cluster.shape;
     const able = secondaries.filter((each) => this.canProduce(each, head));
     if (able.length < backupquorum) return `I1 signed ${head.size}: only ${able.join(", ") || "nobody"} can produce it, backupquorum is ${backupquorum}`;
@@ -227,7 +230,7 @@ export class MergeCheckers {
     const sth = readSth(snap, config);
     if (sth.kind === "ok" && this.final.get(sth.value.size) !== toHex(sth.value.root)) return `I4 sth ${sth.value.size}, which is not final`;
     const latch = readLatch(snap, config);
-    if (latch.kind === "ok" && !this.doubtful) return `no latch without a fault: ${latch.value.code}: ${latch.value.detail}`;
+    if (latch.kind === "ok" && !this.doubtful) return `LATCH without a fault: ${latch.value.code}: ${latch.value.detail}`;
     const reader = new LogReader(snap, this.log);
     for (const secondary of this.cluster.shape.secondaries) {
       const position = readPosition(snap, config, secondary);

@@ -47,7 +47,8 @@ function drawShape(dice: Prng): MergeShape {
     primary: name("p"),
     secondaries,
     frontends: frontends.toSorted(),
-    backupquorum: nextBelow(dice, secondaryCount + 1),
+    // mostly above 0: only then does a register that is a local record guard anything
+    backupquorum: secondaryCount > 0 && nextChance(dice, 0.75) ? 1 + nextBelow(dice, secondaryCount) : nextBelow(dice, secondaryCount + 1),
     storagequorum: Math.min(storages.length, 1 + nextBelow(dice, 2)),
     cosign: "prefer",
   };
@@ -218,7 +219,7 @@ class SeedRun {
       world.saveFolder(primary, "old");
       return;
     }
-    if (this.restored || this.wiped || !nextChance(this.dice, 0.2)) return;
+    if (this.restored || this.wiped || !nextChance(this.dice, 0.3)) return;
     this.restored = true;
     this.merge.restore(primary, "old");
   }
