@@ -18,6 +18,7 @@ import { openProof, parseProof } from "../engine/log/proof-file.ts";
 import { replaceFile } from "../engine/node/replace-file.ts";
 import { askLog, type LogAccess, logOption, openLogAccess, worstOf } from "./log-client.ts";
 import { type EntryForm, readEntries } from "./log-entries.ts";
+import { PipeClosed } from "./out.ts";
 import { command } from "./spec.ts";
 
 /** One signature covers 256 entries, one commit many batches: large enough for both, small against the node's 8 MiB. */
@@ -66,13 +67,17 @@ export const logAdd = command({
     const startedMs = performance.now();
     let notedMs = startedMs;
     let receipts = 0;
+    let isClosed = false; // nobody reads the receipts any more; the entries are still to be added, or the status would lie
     const show = async ({ lines }: Sent): Promise<void> => {
       if (proofDir !== undefined)
         for (const { hash, proof } of lines) if (proof !== null) await replaceFile(join(proofDir, `${hash}.tlog-proof`), proof, 0o644);
-      await ctx.answer(
-        lines.map(({ value }) => value),
-        lines.map(({ text }) => text).join("\n"),
-      );
+      if (!isClosed)
+        isClosed = await isClosedAfter(
+          ctx.answer(
+            lines.map(({ value }) => value),
+            lines.map(({ text }) => text).join("\n"),
+          ),
+        );
       receipts += lines.length;
       const nowMs = performance.now();
       if (nowMs - notedMs < PROGRESS_MS) return;
@@ -85,6 +90,15 @@ export const logAdd = command({
     throw new EngineError(failure.code, `${failure.message}; ${kept}`, { cause: failure });
   },
 });
+
+const isClosedAfter = (written: Promise<void>): Promise<boolean> =>
+  written.then(
+    () => false,
+    (error: unknown) => {
+      if (error instanceof PipeClosed) return true;
+      throw error;
+    },
+  );
 
 function formOf({ lines, pem, bundle }: { readonly lines: boolean; readonly pem: boolean; readonly bundle: boolean }): EntryForm {
   if ([lines, pem, bundle].filter(Boolean).length > 1) throw new EngineError("BAD_OPTION", "--lines, --pem and --bundle: want one of them");

@@ -3,9 +3,13 @@
  * the other, or one address of any C2SP log. What comes back is bounded and carries no trust: signatures, hashes and proofs
  * are checked by whoever asked. Not a command itself.
  */
+import { existsSync } from "node:fs";
+import { concatBytes } from "../engine/base/bytes.ts";
 import { EngineError, isErrorCode } from "../engine/base/errors.ts";
+import { cosignerName } from "../engine/log/cosignature.ts";
 import { parseVkey, type Vkey } from "../engine/log/note.ts";
 import type { LogSource } from "../engine/log/verify.ts";
+import type { MergeConfig } from "../engine/merge/config.ts";
 import { type ClientCluster, logAddresses, resolveCluster } from "./cluster.ts";
 import type { OptionSpec } from "./spec.ts";
 
@@ -51,12 +55,18 @@ async function toldVkey(address: string, timeoutMs: number): Promise<string> {
   return info["vkey"];
 }
 
-/** What the log says of its cosigners: verifier keys, to be believed only as far as whoever told them is. */
-export async function toldCosigners(address: string, timeoutMs: number): Promise<readonly Vkey[]> {
-  const { body } = await askLog(`${address}/`, { timeoutMs, bytesMax: INFO_BYTES_MAX });
-  const told = parseObject(body)?.["cosigners"];
-  return Array.isArray(told) ? told.map((each) => parseVkey(String(each))) : [];
+/** Keys that the cluster's secondaries cosign with, from a node's folder where one is here: nobody is asked for a key that is to prove him right. */
+export async function knownCosigners(cluster: ClientCluster | null): Promise<readonly Vkey[]> {
+  const { loadNode } = await import("../engine/node/config.ts");
+  for (const { dir } of cluster?.nodes ?? []) if (dir !== null && existsSync(dir)) return cosignersOf((await loadNode(dir)).merge);
+  return [];
 }
+
+export const cosignersOf = ({ secondaries, cosignerKeys, origin }: Pick<MergeConfig, "secondaries" | "cosignerKeys" | "origin">): readonly Vkey[] =>
+  secondaries.flatMap((name): Vkey[] => {
+    const publicKey = cosignerKeys[name];
+    return publicKey === undefined ? [] : [{ name: cosignerName(origin, name), type: 4, publicKey }];
+  });
 
 /** The answer of the first address that has one. Throws what says most about why there is none. */
 export async function firstAnswer<T>(addresses: readonly string[], ask: (address: string) => Promise<T>): Promise<T> {
@@ -146,7 +156,7 @@ async function boundedBody(answer: Response, url: string, bytesMax: number): Pro
     if (total > bytesMax) throw new EngineError("FRAME_CORRUPT", `${url}: an answer of more than ${bytesMax} bytes`);
     parts.push(part);
   }
-  return Buffer.concat(parts);
+  return concatBytes(...parts);
 }
 
 /** The node's own error keeps its code; of another server only the status is known. */

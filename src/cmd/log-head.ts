@@ -9,7 +9,7 @@ import { cosignedAt } from "../engine/log/cosignature.ts";
 import { noteText, parseNote, signaturesOf, type Vkey } from "../engine/log/note.ts";
 import { parseProof } from "../engine/log/proof-file.ts";
 import type { LogSource } from "../engine/log/verify.ts";
-import { clusterSource, firstAnswer, logOption, openLogAccess, toldCosigners } from "./log-client.ts";
+import { clusterSource, knownCosigners, logOption, openLogAccess } from "./log-client.ts";
 import { command } from "./spec.ts";
 
 export type VerifiedHead = { readonly checkpoint: Checkpoint; readonly note: Uint8Array };
@@ -48,7 +48,7 @@ export const logCheckpoint = command({
   async run(ctx) {
     const access = await openLogAccess(ctx);
     const { checkpoint, note } = await readHead(clusterSource(access), access.vkey, ctx.options.size);
-    const cosigned = cosignedBy(note, await firstAnswer(access.addresses, (address) => toldCosigners(address, access.timeoutMs)));
+    const cosigned = cosignedBy(note, await knownCosigners(access.cluster));
     const text = noteText(note);
     await ctx.answer({ origin: checkpoint.origin, size: checkpoint.size, root: toHex(checkpoint.root), cosigned, note: text }, text);
   },

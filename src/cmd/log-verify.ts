@@ -9,14 +9,13 @@ import { fromHex, fromUtf8, toHex } from "../engine/base/bytes.ts";
 import { EngineError } from "../engine/base/errors.ts";
 import { HASH_BYTES, type Hash } from "../engine/base/ids.ts";
 import { parseCheckpoint } from "../engine/log/checkpoint.ts";
-import { cosignerName } from "../engine/log/cosignature.ts";
 import { leafHash } from "../engine/log/merkle.ts";
 import { NOTE_BYTES_MAX, parseNote, parseVkey, type Vkey } from "../engine/log/note.ts";
 import { checkPolicy, type Policy, parsePolicy } from "../engine/log/policy.ts";
 import { openProof, parseProof } from "../engine/log/proof-file.ts";
 import { type LogSource, type VerifyReport, verifyLog } from "../engine/log/verify.ts";
 import { type ClientCluster, logAddresses, resolveCluster } from "./cluster.ts";
-import { logOption, mustBeMain, openLogAccess, toldCosigners, urlSource } from "./log-client.ts";
+import { cosignersOf, knownCosigners, logOption, mustBeMain, openLogAccess, urlSource } from "./log-client.ts";
 import { fileError, readEntryFile, readFileUpTo } from "./log-entries.ts";
 import { cosignedBy, readHead } from "./log-head.ts";
 import { type Context, command } from "./spec.ts";
@@ -96,7 +95,7 @@ async function verifyProof(ctx: VerifyContext, file: string): Promise<void> {
   const proof = parseProof(decode(file, await readFileUpTo(file, PROOF_BYTES_MAX)));
   const vkey = await proofKey(ctx, proof.checkpoint, policy);
   const checkpoint = openProof(proof, { vkey, leaf });
-  const wanted = options.cosigner.map(parseVkey);
+  const wanted = options.cosigner.map(cosignerKey);
   const cosigned = [...(policy === undefined ? [] : checkPolicy(proof.checkpoint, policy, vkey).cosigned)];
   for (const each of cosignedBy(new TextEncoder().encode(proof.checkpoint), wanted)) if (!cosigned.some(({ name }) => name === each.name)) cosigned.push(each);
   const missing = wanted.find(({ name }) => !cosigned.some((each) => each.name === name));
@@ -128,10 +127,21 @@ async function proofKey(ctx: VerifyContext, note: string, policy: Policy | undef
   return logKey(cluster.vkey);
 }
 
-function logKey(text: string): Vkey {
-  const vkey = parseVkey(text);
-  if (vkey.type !== 1) throw new EngineError("BAD_OPTION", `--vkey ${text}: a key of type ${vkey.type}, a log has one of type 1`);
+const logKey = (text: string): Vkey => keyOption("--vkey", text, 1);
+const cosignerKey = (text: string): Vkey => keyOption("--cosigner", text, 4);
+
+function keyOption(name: string, text: string, type: Vkey["type"]): Vkey {
+  const vkey = parsedKey(name, text);
+  if (vkey.type !== type) throw new EngineError("BAD_OPTION", `${name} ${text}: a key of type ${vkey.type}, want one of type ${type}`);
   return vkey;
+}
+
+function parsedKey(name: string, text: string): Vkey {
+  try {
+    return parseVkey(text);
+  } catch (cause) {
+    throw cause instanceof EngineError ? new EngineError("BAD_OPTION", `${name}: ${cause.message}`, { cause }) : cause;
+  }
 }
 
 // ------------------------------------------------------------------ whole logs
@@ -144,7 +154,7 @@ async function verifyLogs(ctx: VerifyContext, target: string | undefined): Promi
   const { options } = ctx;
   const policy = await readPolicy(options.policy);
   const old = await Promise.all(options.old.map((file) => readFileUpTo(file, NOTE_BYTES_MAX)));
-  const cosigners = options.cosigner.map(parseVkey);
+  const cosigners = options.cosigner.map(cosignerKey);
   let failure: EngineError | null = null;
   for (const openTarget of await targetsOf(ctx, target)) {
     try {
@@ -198,10 +208,11 @@ const cosignedText = (cosigned: VerifyReport["cosigned"]): string =>
 async function targetsOf(ctx: VerifyContext, target: string | undefined): Promise<readonly (() => Promise<Target>)[]> {
   const given = ctx.options.vkey === undefined ? null : logKey(ctx.options.vkey);
   if (target === undefined) {
-    const { addresses, vkey } = await openLogAccess(ctx);
-    return addresses.map((address) => () => addressTarget(ctx, address, given ?? vkey));
+    const { addresses, vkey, cluster } = await openLogAccess(ctx);
+    const cosigners = await knownCosigners(cluster);
+    return addresses.map((address) => async () => addressTarget(ctx, address, given ?? vkey, cosigners));
   }
-  if (isUrl(target)) return [async () => addressTarget(ctx, target.replace(/\/$/, ""), given ?? (await addressKey(ctx, target)))];
+  if (isUrl(target)) return [() => urlTarget(ctx, target.replace(/\/$/, ""), given)];
   const dir = resolve(target);
   if (await isFile(join(dir, "config.toml"))) return [() => nodeTarget(dir, given)];
   if (await isFile(join(dir, "cluster.json")))
@@ -219,16 +230,22 @@ const isFile = (path: string): Promise<boolean> =>
     .catch(() => false);
 const nothing = async (): Promise<void> => {};
 
-/** The cluster's own key for an address of the cluster; nobody is asked for the key that is to prove him right. */
-async function addressKey(ctx: VerifyContext, address: string): Promise<Vkey> {
-  const cluster: ClientCluster | null = await resolveCluster(ctx.cluster).catch(() => null);
-  const isOurs = cluster?.vkey != null && (await logAddresses(cluster, ctx.timeoutMs)).includes(address.replace(/\/$/, ""));
-  if (!isOurs || cluster?.vkey == null) throw new EngineError("USAGE", `no key of the log at ${address} is known here: give it with --vkey`);
-  return logKey(cluster.vkey);
+/** An address of the cluster is verified with the cluster's own keys, any other one with what is given. */
+async function urlTarget(ctx: VerifyContext, address: string, given: Vkey | null): Promise<Target> {
+  const own = await ownCluster(ctx, address);
+  const vkey = given ?? (own?.vkey == null ? null : logKey(own.vkey));
+  if (vkey === null) throw new EngineError("USAGE", `no key of the log at ${address} is known here: give it with --vkey`);
+  return addressTarget(ctx, address, vkey, await knownCosigners(own));
 }
 
-async function addressTarget(ctx: VerifyContext, address: string, vkey: Vkey): Promise<Target> {
-  const cosigners = await toldCosigners(address, ctx.timeoutMs).catch(() => []);
+/** The addressed cluster, when its log is at this address. */
+async function ownCluster(ctx: VerifyContext, address: string): Promise<ClientCluster | null> {
+  const cluster = await resolveCluster(ctx.cluster).catch(() => null);
+  const addresses = cluster === null ? [] : await logAddresses(cluster, ctx.timeoutMs).catch(() => []);
+  return addresses.includes(address) ? cluster : null;
+}
+
+function addressTarget(ctx: VerifyContext, address: string, vkey: Vkey, cosigners: readonly Vkey[]): Target {
   return { name: address, source: urlSource(address, ctx.timeoutMs), vkey, cosigners, close: nothing };
 }
 
@@ -252,15 +269,11 @@ async function nodeTarget(dir: string, given: Vkey | null): Promise<Target> {
   const { logVkey } = await import("../engine/gateway/loghttp.ts");
   const { nodeSource } = await import("./node-source.ts");
   const { merge } = await loadNode(dir);
-  const cosigners = merge.secondaries.flatMap((name): Vkey[] => {
-    const publicKey = merge.cosignerKeys[name];
-    return publicKey === undefined ? [] : [{ name: cosignerName(merge.origin, name), type: 4, publicKey }];
-  });
   const disk = await openDisk(dir, { create: false });
   const snap = disk.snapshot();
   const close = async (): Promise<void> => {
     snap[Symbol.dispose]();
     await disk.close();
   };
-  return { name: dir, source: nodeSource(snap, merge), vkey: given ?? parseVkey(logVkey(merge)), cosigners, close };
+  return { name: dir, source: nodeSource(snap, merge), vkey: given ?? parseVkey(logVkey(merge)), cosigners: cosignersOf(merge), close };
 }

@@ -71,6 +71,7 @@ export class ProvenTiles {
   }
 
   async leafHash(index: number): Promise<Hash> {
+    if (index >= this.head.size) throw new EngineError("LOG_RANGE", `index ${index} is not below size ${this.head.size}`);
     return hashAt(await this.tile(0, Math.floor(index / TILE_WIDTH)), index % TILE_WIDTH);
   }
 

@@ -7,8 +7,11 @@ import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { EngineError } from "../engine/base/errors.ts";
-import type { StoreSnapshot } from "../engine/store/types.ts";
+import { BrokenInvariant } from "../engine/base/invariant.ts";
+import type { RangeOptions, StoreSnapshot } from "../engine/store/types.ts";
 import { resolveCluster } from "./cluster.ts";
+
+export type Bounds = { readonly from?: Uint8Array; readonly to?: Uint8Array };
 
 export const DATABASES = ["replicated", "local", "log", "small"] as const;
 export type Database = (typeof DATABASES)[number];
@@ -18,7 +21,13 @@ const ENVIRONMENTS: readonly { readonly folder: string; readonly databases: read
   { folder: "small", databases: ["small"] },
 ];
 
-export type OpenDatabase = { readonly db: Database; readonly file: string; readonly snapshot: StoreSnapshot };
+export type OpenDatabase = {
+  readonly db: Database;
+  readonly file: string;
+  readonly snapshot: StoreSnapshot;
+  /** As the file's own table says, now. */
+  keyCount(): number;
+};
 
 export function databaseNamed(text: string): Database {
   const found = DATABASES.find((each) => each === text);
@@ -35,14 +44,44 @@ export async function withDatabases<T>(dir: string, wanted: readonly Database[],
     const path = join(dir, folder);
     const names = databases.filter((db) => wanted.includes(db));
     if (names.length === 0 || !existsSync(join(path, "data.mdb"))) continue;
-    const environment = await openEnvironment(path, databases);
+    const file = join(path, "data.mdb");
+    const environment = await openEnvironment(path, databases).catch((cause: unknown) => {
+      throw readFailure(file, cause);
+    });
     closers.defer(() => environment.close());
     const snapshot = environment.snapshot();
     closers.defer(() => snapshot[Symbol.dispose]());
-    for (const db of names) open.push({ db, file: join(path, "data.mdb"), snapshot: snapshot.stores[db] });
+    for (const db of names) open.push({ db, file, snapshot: snapshot.stores[db], keyCount: () => environment.stores[db].stat().keyCount });
   }
   if (open.length === 0) throw new EngineError("NOT_FOUND", `${dir}: no database ${wanted.join(" or ")} is there; want a node's data folder`);
   return await work(open);
+}
+
+/** Rows of `[from, to)` in stored form or not; what LMDB itself stumbles over is STORE_CORRUPT too, naming the file. */
+export function* rowsOf({ file, snapshot }: OpenDatabase, bounds: Bounds = {}, options: RangeOptions = {}): Generator<readonly [Uint8Array, Uint8Array]> {
+  const rows = snapshot.iterate(bounds.from, bounds.to, options)[Symbol.iterator]();
+  try {
+    for (;;) {
+      const next = readOr(file, () => rows.next());
+      if (next.done === true) return;
+      yield next.value;
+    }
+  } finally {
+    rows.return?.();
+  }
+}
+
+export function readOr<T>(file: string, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    throw readFailure(file, cause);
+  }
+}
+
+function readFailure(file: string, cause: unknown): unknown {
+  if (cause instanceof EngineError || cause instanceof BrokenInvariant || !(cause instanceof Error)) return cause;
+  return new EngineError("STORE_CORRUPT", `${file}: ${cause.message}`, { cause });
 }
 
 /** One database of one folder. */

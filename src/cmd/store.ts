@@ -3,13 +3,13 @@
  * how two stores differ (Table B, row 5). Works on data folders, of nodes that run or not; a running node is read as of one
  * moment. Never writes.
  */
-import { toHex } from "../engine/base/bytes.ts";
+import { compareBytes, toHex } from "../engine/base/bytes.ts";
 import { EngineError } from "../engine/base/errors.ts";
 import type { Difference } from "../engine/store/diff.ts";
 import { keyOwner } from "../engine/store/keys.ts";
 import { command, type OptionSpec } from "./spec.ts";
 import { describeKey, parseKey, prefixRange } from "./store-key.ts";
-import { DATABASES, databaseNamed, nodeFolder, nodeFolders, withDatabase, withDatabases } from "./store-open.ts";
+import { DATABASES, databaseNamed, nodeFolder, nodeFolders, type OpenDatabase, readOr, rowsOf, withDatabase, withDatabases } from "./store-open.ts";
 import { formatTable } from "./table.ts";
 
 /** Rows of a list for people; a program asks for what it wants. */
@@ -55,8 +55,8 @@ const storeGet = command({
     const db = databaseNamed(ctx.args.db);
     const key = parseKey(db, ctx.args.key);
     const dir = await oneFolder(ctx.options.node, ctx.cluster);
-    await withDatabase(dir, db, async ({ snapshot }) => {
-      const value = snapshot.get(key);
+    await withDatabase(dir, db, async ({ file, snapshot }) => {
+      const value = readOr(file, () => snapshot.get(key));
       if (value === undefined) throw new EngineError("NOT_FOUND", `${dir}: no key ${describeKey(db, key)} in ${db}`);
       const hex = toHex(value);
       await ctx.answer({ db, ...rowFields(db, key), wroteAt: snapshot.wroteAt(key), bytes: value.length, value: hex }, `${hex}\n`);
@@ -73,11 +73,12 @@ const storeList = command({
   examples: ["cairn store ls local", "cairn store ls log --prefix be6cfa06f0ebe200/tile --limit 10"],
   async run(ctx) {
     const db = databaseNamed(ctx.args.db);
-    const { from, to } = rangeOf(db, ctx.options.prefix);
+    const bounds = rangeOf(db, ctx.options.prefix);
     const { limit } = ctx.options;
     const dir = await oneFolder(ctx.options.node, ctx.cluster);
-    await withDatabase(dir, db, async ({ snapshot }) => {
-      const found = [...snapshot.iterate(from, to, { limit: limit + 1 })];
+    await withDatabase(dir, db, async (database) => {
+      const { snapshot } = database;
+      const found = [...rowsOf(database, bounds, { limit: limit + 1 })];
       const shown = found.slice(0, limit);
       await ctx.answer(
         shown.map(([key, value]) => ({ db, ...rowFields(db, key), wroteAt: snapshot.wroteAt(key), bytes: value.length })),
@@ -102,9 +103,9 @@ const storeDump = command({
   examples: ["cairn store dump local", "cairn store dump log --node b --json"],
   async run(ctx) {
     const db = databaseNamed(ctx.args.db);
-    const { from, to } = rangeOf(db, ctx.options.prefix);
+    const bounds = rangeOf(db, ctx.options.prefix);
     const dir = await oneFolder(ctx.options.node, ctx.cluster);
-    await withDatabase(dir, db, async ({ snapshot }) => {
+    await withDatabase(dir, db, async (database) => {
       let page: (readonly [Uint8Array, Uint8Array])[] = [];
       const print = async (): Promise<void> => {
         await ctx.answer(
@@ -113,7 +114,7 @@ const storeDump = command({
         );
         page = [];
       };
-      for (const row of snapshot.iterate(from, to)) {
+      for (const row of rowsOf(database, bounds)) {
         page.push(row);
         if (page.length === PAGE_COUNT) await print();
       }
@@ -134,13 +135,9 @@ const storeCheck = command({
     for (const dir of await nodeFolders(ctx.args.dir, ctx.cluster)) {
       try {
         await withDatabases(dir, DATABASES, async (databases) => {
-          for (const { db, snapshot } of databases) {
-            let rows = 0;
-            let bytes = 0;
-            for (const [key, value] of snapshot.iterate()) {
-              rows++;
-              bytes += key.length + value.length;
-            }
+          for (const database of databases) {
+            const { db } = database;
+            const { rows, bytes } = checkDatabase(database);
             await ctx.answer({ dir, db, rows, bytes, ok: true }, `${dir} ${db}: ${rows} rows, ${bytes} bytes, every checksum right`);
           }
         });
@@ -154,6 +151,26 @@ const storeCheck = command({
   },
 });
 
+/** Rows can also be lost whole: keys must ascend, and be as many as the database says. Each row's checksum is looked at by the read. */
+function checkDatabase(database: OpenDatabase): { readonly rows: number; readonly bytes: number } {
+  const { db, file } = database;
+  const countBefore = readOr(file, database.keyCount);
+  let last: Uint8Array = new Uint8Array(0);
+  let rows = 0;
+  let bytes = 0;
+  for (const [key, value] of rowsOf(database)) {
+    if (compareBytes(last, key) >= 0)
+      throw new EngineError("STORE_CORRUPT", `${file}: key ${describeKey(db, key)} of ${db} comes behind ${describeKey(db, last)}`);
+    last = key;
+    rows++;
+    bytes += key.length + value.length;
+  }
+  const count = readOr(file, database.keyCount);
+  // While a node writes, the count moves away from the snapshot: then there is nothing to compare with.
+  if (count === countBefore && count !== rows) throw new EngineError("STORE_CORRUPT", `${file}: ${rows} rows of ${db} can be read, ${count} are there`);
+  return { rows, bytes };
+}
+
 const storeDigest = command({
   name: "store digest",
   summary: "Print a digest of each database: equal digests are equal stores",
@@ -166,8 +183,8 @@ const storeDigest = command({
     const wanted = ctx.options.db === undefined ? DATABASES : [ctx.options.db];
     for (const dir of await nodeFolders(ctx.args.dir, ctx.cluster))
       await withDatabases(dir, wanted, async (databases) => {
-        for (const { db, snapshot } of databases) {
-          const digest = toHex(digestSnapshot(snapshot));
+        for (const { db, file, snapshot } of databases) {
+          const digest = toHex(readOr(file, () => digestSnapshot(snapshot)));
           await ctx.answer({ dir, db, digest }, `${digest}  ${dir} ${db}`);
         }
       });
@@ -196,8 +213,10 @@ const storeDiff = command({
     const bounds = rangeOf(db, ctx.options.prefix);
     const [dirA, dirB] = await Promise.all([nodeFolder(ctx.args.a, ctx.cluster), nodeFolder(ctx.args.b, ctx.cluster)]);
     let count = 0;
+    let isEmpty = false;
     await withDatabase(dirA, db, ({ snapshot: a }) =>
       withDatabase(dirB, db, async ({ snapshot: b }) => {
+        isEmpty = [...a.iterate(bounds.from, bounds.to, { limit: 1 })].length === 0;
         for (const each of diffSnapshots(db, { a, b }, bounds)) {
           if (count++ >= limit) continue;
           const shown = values ? { a: valueHex(a.get(each.key)), b: valueHex(b.get(each.key)) } : null;
@@ -207,7 +226,7 @@ const storeDiff = command({
     );
     if (count > limit) ctx.note(`${count - limit} more are not listed: --limit is ${limit}`);
     if (count > 0) throw new EngineError("DIFFERENCES", `${dirA} and ${dirB} differ in ${count} ${count === 1 ? "key" : "keys"} of ${db}`);
-    await ctx.answer({ db, equal: true, a: dirA, b: dirB }, `${db} of ${dirA} and ${dirB}: equal`);
+    await ctx.answer({ db, equal: true, a: dirA, b: dirB }, `${db} of ${dirA} and ${dirB}: equal${isEmpty ? ", no key on either side" : ""}`);
   },
 });
 
