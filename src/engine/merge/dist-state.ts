@@ -55,6 +55,8 @@ export type DistState = {
   /** Storage nodes that have not answered to that: another run tells them again. */
   settleOwed: number;
   signedNow: boolean;
+  /** Only silent peers are missing: their time runs. */
+  hurried: boolean;
   lastRequestId: number;
   lastTicket: number;
   /** The write whose `stored` moves the phase on. */
@@ -85,6 +87,7 @@ export const initialDist = (config: MergeConfig, init = false): DistState => ({
   settleAsked: new Map(),
   settleOwed: 0,
   signedNow: false,
+  hurried: false,
   lastRequestId: 0,
   lastTicket: 0,
   awaited: 0,

@@ -17,6 +17,8 @@ import { ask, type Failure, isOver, newSender, onAnswer, onSilence, type SendCon
 
 /** A frontend that is slow or silent holds back the next head no longer than this; the rest stays owed to it. */
 const PUBLISH_WAIT_MS = 1_000;
+/** A link and a commit take a few milliseconds: who has not even said where it stands by then is slow. */
+const SILENT_WAIT_MS = 150;
 /** With nothing to sign, a frontend that lags is given more time. */
 const CATCH_UP_MS = 10_000;
 
@@ -147,11 +149,14 @@ function onSettled(state: DistState, requestId: number): DistEffect[] {
 
 const everyoneIsDone = (state: DistState): boolean => state.senders.every(isOver) && state.settleAsked.size === 0;
 
-/** Once only storage nodes are missing, nobody waits for them as long as for a frontend that catches up. */
+/** Once everybody who answered is done, silent frontends and storage nodes hold the next head back no longer than this. */
 function end(state: DistState): DistEffect[] {
   if (state.phase !== "releasing") return [];
   if (everyoneIsDone(state)) return finish(state, refusal(state));
-  return state.senders.every(isOver) ? [{ kind: "arm", timer: "publish", afterMs: PUBLISH_WAIT_MS }] : [];
+  const silent = state.senders.every((sender) => isOver(sender) || sender.at === null);
+  if (!silent || state.hurried) return [];
+  state.hurried = true;
+  return [{ kind: "arm", timer: "publish", afterMs: SILENT_WAIT_MS }];
 }
 
 /** The time for publishing is over: what is missing stays owed. */
