@@ -8,8 +8,9 @@ import { compareBytes, concatBytes, fromUtf8, utf8 } from "../base/bytes.ts";
 import type { Batch, Db, FileChange, Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import { invariant, unreachable } from "../base/invariant.ts";
-import { emptyTree, type Tree, treeDel, treeDelRange, treeGet, treeIterate, treePut } from "../store/tree.ts";
-import { checkStored, encodeStored, keyText, payloadOf } from "../store/value.ts";
+import { applyBatch } from "../store/memory.ts";
+import { emptyTree, type Tree, treeDel, treeGet, treeIterate, treePut } from "../store/tree.ts";
+import { checkStored, keyText, payloadOf } from "../store/value.ts";
 
 export type DiskImage = { readonly dbs: Readonly<Record<Db, Tree>>; readonly files: Tree };
 
@@ -48,7 +49,7 @@ export function flushText(flush: Flush): string {
 export function applyFlush(disk: DiskImage, flush: Flush): DiskImage {
   switch (flush.change) {
     case "commit":
-      return { ...disk, dbs: { ...disk.dbs, [flush.db]: applyBatch(disk.dbs[flush.db], flush.batch) } };
+      return { ...disk, dbs: { ...disk.dbs, [flush.db]: applyBatch(disk.dbs[flush.db], flush.batch, 0) } };
     case "append":
       return withFile(disk, flush.file, appended(disk, flush.file, flush.at, flush.bytes));
     case "replace":
@@ -170,16 +171,6 @@ export function diffDisks(left: DiskImage, right: DiskImage, db: Db, limit: numb
 function sideOf(row: IteratorResult<readonly [Uint8Array, Uint8Array]>): [Uint8Array, null, Uint8Array] {
   invariant(!row.done, "the side that is behind has a row");
   return [row.value[0], null, row.value[1]];
-}
-
-function applyBatch(tree: Tree, batch: Batch): Tree {
-  let next = tree;
-  for (const op of batch) {
-    if (op.op === "put") next = treePut(next, op.key.slice(), encodeStored(op.key, op.value, 0));
-    else if (op.op === "del") next = treeDel(next, op.key);
-    else next = treeDelRange(next, op.key, op.end);
-  }
-  return next;
 }
 
 function checkedValue(owner: string, db: Db, key: Uint8Array, stored: Uint8Array): Uint8Array {
