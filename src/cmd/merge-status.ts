@@ -13,6 +13,8 @@ import { command } from "./spec.ts";
 import { formatTable } from "./table.ts";
 
 const WATCH_EVERY_MS = 200;
+/** A position that is behind and did not move for so long: its secondary is slow or gone. */
+const OLD_MS = 5_000;
 /** Where no terminal tells its width: the same bytes everywhere. */
 const PIPE_COLUMNS = 100;
 
@@ -126,9 +128,9 @@ export function explain(primary: string, merge: PrimaryView, k: number): Explain
   return { primary, currentSize, signedSize, k, backupquorum: merge.k, standings, reading, next, all: waitFor(sizes, k, currentSize), each, notes };
 }
 
-function explainText(explained: Explained, nowMs: number): string {
+export function explainText(explained: Explained, nowMs: number): string {
   const { primary, currentSize, signedSize, k, backupquorum, standings, reading, next, all, notes } = explained;
-  const ageOf = (timeMs: number | null): string => (timeMs === null ? "" : ` (${formatAge(nowMs - timeMs)} old)`);
+  const ageOf = (timeMs: number | null): string => (timeMs === null || nowMs - timeMs < OLD_MS ? "" : ` (${formatAge(nowMs - timeMs)} old)`);
   const positions = standings.map(({ secondary, size, timeMs }) => `position.${secondary} ${size}${size < currentSize ? ageOf(timeMs) : ""}`);
   const inForce = k === backupquorum ? "in force" : "if it were so";
   const readings = formatTable(
@@ -172,9 +174,8 @@ function nextWait(sizes: Sizes, k: number, signable: number | null): Wait | null
 
 const sizesOf = ({ currentSize, standings }: PrimaryView): Sizes => ({ currentSize, positions: standings });
 
-/** The largest unit that leaves a whole number of at least 1; clocks of two machines may disagree, an age is never below 0. */
 function formatAge(ageMs: number): string {
-  const seconds = Math.max(0, Math.round(ageMs / 1_000));
+  const seconds = Math.round(ageMs / 1_000);
   if (seconds < 120) return `${seconds} s`;
   return seconds < 7_200 ? `${Math.floor(seconds / 60)} min` : `${Math.floor(seconds / 3_600)} h`;
 }

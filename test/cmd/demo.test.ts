@@ -1,0 +1,97 @@
+/** `cairn demo` as a process of the source tree: a whole run off a terminal, and one that is stopped half-way. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { demoEntries } from "../../src/cmd/demo-entries.ts";
+import { selfEnvironment } from "../../src/engine/node/self.ts";
+
+setDefaultTimeout(60_000);
+
+const MAIN = join(import.meta.dir, "../../src/cmd/main.ts");
+const CERTIFICATES = join(import.meta.dir, "../../fixtures/certificates.pem");
+
+class DemoBench implements AsyncDisposable {
+  readonly folder: string;
+  private readonly children: Bun.Subprocess[] = [];
+
+  private constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  static async open(): Promise<DemoBench> {
+    const folder = await mkdtemp(join(tmpdir(), "cairn-test-"));
+    await mkdir(join(folder, "tmp"));
+    return new DemoBench(folder);
+  }
+
+  demo(...words: string[]): Bun.Subprocess<"ignore", "pipe", "pipe"> {
+    const env = { ...selfEnvironment(), XDG_STATE_HOME: join(this.folder, "state"), TMPDIR: join(this.folder, "tmp") };
+    const child = Bun.spawn([process.execPath, MAIN, "demo", ...words], { stdin: "ignore", stdout: "pipe", stderr: "pipe", env });
+    this.children.push(child);
+    return child;
+  }
+
+  /** What a demo left in the temporary folder. */
+  async leftovers(): Promise<string[]> {
+    return (await readdir(join(this.folder, "tmp"))).filter((name) => name.startsWith("cairn-demo-"));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const child of this.children) {
+      child.kill("SIGTERM");
+      await child.exited;
+    }
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
+
+test("demo: all acts in order on stderr, without an escape; the report on stdout; nothing left behind", async () => {
+  await using bench = await DemoBench.open();
+  const child = bench.demo("--pem", CERTIFICATES, "--json");
+  const [stdout, stderr, status] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  expect([status, stderr.includes("\u001b")]).toEqual([0, false]);
+  const report = JSON.parse(stdout);
+  expect(report).toMatchObject({
+    event: "demo",
+    source: CERTIFICATES,
+    entries: 8,
+    killed: { node: "c", signedWithout: 8, heldBy: ["b"] },
+    revived: { node: "c", verifiedMore: 8 - report.killed.position },
+    verified: { frontends: 3, size: 8, inclusionProofs: 8, consistentSince: [0, 4] },
+  });
+  expect(report.killed.position).toBeLessThan(8);
+  expect(report.receipts).toBeGreaterThan(8); // repeats were added, and are no entries
+  expect(report.verified.cosigned.length).toBeGreaterThan(0);
+  const acts = [...stderr.matchAll(/^([1-4]) {2}/gm)].map(([, act]) => act);
+  expect(acts).toEqual(["1", "2", "3", "4"]);
+  expect(stderr).toContain(`= 8   verified by b\n`);
+  expect(await bench.leftovers()).toEqual([]);
+});
+
+test("demo: SIGINT ends every process, removes the folder, and the status is the signal's", async () => {
+  await using bench = await DemoBench.open();
+  const child = bench.demo("--pem", CERTIFICATES);
+  const decoder = new TextDecoder();
+  let said = "";
+  for await (const part of child.stderr) {
+    said += decoder.decode(part, { stream: true });
+    if (said.includes("kill -9")) child.kill("SIGINT"); // in the middle of it: a node may just be dead
+  }
+  expect([await child.exited, await child.stdout.text()]).toEqual([130, ""]);
+  expect(said).not.toMatch(/^error\[/m);
+  expect(await bench.leftovers()).toEqual([]);
+});
+
+test("demo: a file without certificates is refused before anything runs", async () => {
+  await using bench = await DemoBench.open();
+  const child = bench.demo("--pem", import.meta.path, "--json");
+  expect([await child.exited, JSON.parse(await child.stdout.text()).error.code]).toEqual([2, "BAD_OPTION"]);
+});
+
+test("demo: its entries are the machine's certificates or the fixtures, each once", async () => {
+  const { entries } = await demoEntries(undefined);
+  expect(entries.length).toBeGreaterThanOrEqual(4);
+  expect(new Set(entries.map((entry) => entry.toHex())).size).toBe(entries.length);
+  expect((await demoEntries(CERTIFICATES)).entries).toHaveLength(8);
+});
