@@ -14,6 +14,7 @@ import { mergeExplain, mergeStatus } from "./merge-status.ts";
 import { nodeCommands } from "./node.ts";
 import { repl } from "./repl.ts";
 import { simRun } from "./sim.ts";
+import { simGrid } from "./sim-grid.ts";
 import type { CommandSpec } from "./spec.ts";
 import { storeCommands } from "./store.ts";
 import { up } from "./up.ts";
@@ -30,6 +31,7 @@ export const registry: readonly CommandSpec[] = [
   configShow,
   repl,
   simRun,
+  simGrid,
   ...benchCommands,
   explain,
   completion,
