@@ -62,6 +62,11 @@ export class BenchCluster implements AsyncDisposable {
     };
   }
 
+  /** What stopped the signer, where something did: a line for people. */
+  latched(): string {
+    return readOr(join(this.nodes[0]?.dir ?? "", "merge", "latch"), "not latched").trim();
+  }
+
   /** Ends the processes; the folders stay until the cluster is disposed of. */
   async stop(): Promise<void> {
     if (this.isStopped) return;

@@ -148,7 +148,7 @@ async function race(bench: MergeBench, cluster: BenchCluster, work: Work, onPubl
       const sum = reached.sequenced + reached.verified + reached.signed + reached.published;
       if (sum > moved.sum) moved = { sum, at: since() };
       if (since() - moved.at > STUCK_SECONDS)
-        throw new EngineError("TIMEOUT", `nothing moved for ${STUCK_SECONDS} s: ${JSON.stringify(reached)} of ${work.to}`);
+        throw new EngineError("TIMEOUT", `nothing moved for ${STUCK_SECONDS} s: ${JSON.stringify(reached)} of ${work.to}, ${cluster.latched()}`);
       if (reached.published > published) onPublished(reached.published, since());
       published = Math.max(published, reached.published);
       await Bun.sleep(POLL_MS);
