@@ -14,7 +14,7 @@ import (
 
 	"cairn.test/interop/internal/logfiles"
 	"cairn.test/interop/internal/quiet"
-	"github.com/transparency-dev/tessera/fsck"
+	"cairn.test/interop/internal/tesserafsck"
 )
 
 type options struct {
@@ -87,11 +87,7 @@ func check(place, vkey string, opts options) (int64, error) {
 }
 
 func runFsck(log *logfiles.Log, head head) error {
-	fetcher, err := log.Fetcher()
-	if err != nil {
-		return err
-	}
-	if err := fsck.New(head.origin, head.verifier, fetcher, logfiles.LeafHashes, fsck.Opts{N: 4}).Check(context.Background()); err != nil {
+	if err := tesserafsck.Check(context.Background(), log, head.origin, head.verifier, 4); err != nil {
 		return fmt.Errorf("fsck: %w", err)
 	}
 	return nil

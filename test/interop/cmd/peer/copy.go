@@ -2,28 +2,37 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"cairn.test/interop/internal/logfiles"
+	"cairn.test/interop/internal/tesserafsck"
 	"github.com/transparency-dev/formats/log"
-	"github.com/transparency-dev/tessera"
-	"github.com/transparency-dev/tessera/client"
-	"github.com/transparency-dev/tessera/fsck"
-	"github.com/transparency-dev/tessera/storage/posix"
+	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sync/errgroup"
 )
 
-// Workers of one copy: more than two did not help on two cores.
-const copyWorkers = 4
+// Files of one copy written at once: their fsyncs overlap.
+const copyWorkers = 8
 
-// copyAll makes the copies at the same time, as two secondaries would.
+// A copy looks for a larger checkpoint this often.
+const followInterval = 20 * time.Millisecond
+
+// copyAll keeps the copies following the log while it grows, as two mirrors would, and returns once all are verified.
+//
+// What is copied is what Tessera's own mirror tool copies: the static files of each new checkpoint, that checkpoint last.
+// Tessera's migration was tried before: it derives the tree itself, but polls once a second, which took longer than all its work.
 func copyAll(ctx context.Context, s settings, key key) error {
-	var group errgroup.Group
+	group, ctx := errgroup.WithContext(ctx)
 	for i := range s.copies {
 		group.Go(func() error {
-			if err := copyOne(ctx, placeOf(s, -1), placeOf(s, i), key); err != nil {
+			c := mirror{source: logfiles.Open(placeOf(s, -1)), to: placeOf(s, i), key: key}
+			if err := c.follow(ctx, int64(s.entries)); err != nil {
 				return fmt.Errorf("copy %d: %w", i, err)
 			}
 			return nil
@@ -32,47 +41,96 @@ func copyAll(ctx context.Context, s settings, key key) error {
 	return group.Wait()
 }
 
-// copyOne lets Tessera's migration store the bundles durably and derive the tree anew; it fails unless it reaches the
-// signed root. The checkpoint comes last, then fsck reads the whole copy back.
-func copyOne(ctx context.Context, from, to string, key key) error {
-	source := client.FileFetcher{Root: from}
-	raw, err := source.ReadCheckpoint(ctx)
+type mirror struct {
+	source *logfiles.Log
+	to     string
+	key    key
+}
+
+func (m mirror) follow(ctx context.Context, until int64) error {
+	for size := int64(0); ; {
+		raw, signed, err := m.head()
+		if err != nil {
+			return err
+		}
+		if signed > size {
+			if err := m.copyPieces(size, signed, signed == until); err != nil {
+				return err
+			}
+			size = signed
+		}
+		if size == until {
+			return m.finish(ctx, raw)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(followInterval):
+		}
+	}
+}
+
+// head is the source's checkpoint, verified, and its size; 0 before there is one.
+func (m mirror) head() ([]byte, int64, error) {
+	raw, err := m.source.Read("checkpoint")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	signed, _, _, err := log.ParseCheckpoint(raw, origin, m.key.verifier)
+	if err != nil {
+		return nil, 0, err
+	}
+	return raw, int64(signed.Size), nil
+}
+
+// copyPieces stores the full pieces that a checkpoint has beyond an older one, and all partial ones of the last: others
+// would be replaced anyway.
+func (m mirror) copyPieces(old, now int64, last bool) error {
+	var group errgroup.Group
+	group.SetLimit(copyWorkers)
+	isFull := func(tile tlog.Tile) bool { return tile.W == 1<<tile.H }
+	tiles := slices.DeleteFunc(tlog.NewTiles(logfiles.TileHeight, old, now), func(tile tlog.Tile) bool { return !isFull(tile) })
+	if last {
+		tiles = append(tiles, slices.DeleteFunc(tlog.NewTiles(logfiles.TileHeight, 0, now), isFull)...)
+	}
+	for _, tile := range tiles {
+		group.Go(func() error { return m.copyPiece(tile) })
+		if tile.L == 0 {
+			bundle := tile
+			bundle.L = -1
+			group.Go(func() error { return m.copyPiece(bundle) })
+		}
+	}
+	return group.Wait()
+}
+
+func (m mirror) copyPiece(tile tlog.Tile) error {
+	data, err := m.source.Piece(tile)
 	if err != nil {
 		return err
 	}
-	signed, _, _, err := log.ParseCheckpoint(raw, origin, key.verifier)
-	if err != nil {
+	return writeDurably(filepath.Join(m.to, logfiles.Path(tile)), data)
+}
+
+// finish writes the checkpoint and lets Tessera's fsck read the whole copy back.
+func (m mirror) finish(ctx context.Context, checkpoint []byte) error {
+	if err := writeDurably(filepath.Join(m.to, "checkpoint"), checkpoint); err != nil {
 		return err
 	}
-	driver, err := posix.New(ctx, posix.Config{Path: to})
-	if err != nil {
-		return err
-	}
-	target, err := tessera.NewMigrationTarget(ctx, driver, tessera.NewMigrationOptions())
-	if err != nil {
-		return err
-	}
-	if err := target.Migrate(ctx, copyWorkers, signed.Size, signed.Hash, source.ReadEntryBundle); err != nil {
-		return err
-	}
-	if err := writeDurably(filepath.Join(to, "checkpoint"), raw); err != nil {
-		return err
-	}
-	return fsck.New(origin, key.verifier, client.FileFetcher{Root: to}, logfiles.LeafHashes, fsck.Opts{N: copyWorkers}).Check(ctx)
+	return tesserafsck.Check(ctx, logfiles.Open(m.to), origin, m.key.verifier, 4)
 }
 
 func writeDurably(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
 	file, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	if _, err := file.Write(data); err != nil {
-		file.Close()
-		return err
-	}
-	if err := file.Sync(); err != nil {
-		file.Close()
-		return err
-	}
-	return file.Close()
+	_, err = file.Write(data)
+	return errors.Join(err, file.Sync(), file.Close())
 }

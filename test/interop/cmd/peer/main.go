@@ -1,5 +1,5 @@
 // Peer is what Cairn's merge bench is measured beside: Tessera's POSIX log on the same machine, its fsyncs on, with its
-// batching and checkpoint interval tuned, then two copies of it, each verified before it counts. It prints one JSON line.
+// batching and checkpoint interval tuned, and two copies that follow it, each verified before it counts. It prints one JSON line.
 //
 //	peer [-entries 100000] [-bytes 200] [-copies 2] [-batch 8192] [-age 20ms] [-checkpoint 100ms] [-dir DIR] [-keep]
 //
@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"cairn.test/interop/internal/quiet"
+	"golang.org/x/sync/errgroup"
 )
 
 type settings struct {
@@ -104,11 +105,15 @@ func run(ctx context.Context, s settings, keep bool) (result, error) {
 	}
 	began := time.Now()
 	before := usage()
-	if err := appendAll(ctx, s, key); err != nil {
-		return result{}, err
-	}
-	signed := time.Since(began)
-	if err := copyAll(ctx, s, key); err != nil {
+	var signed time.Duration
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		err := appendAll(ctx, s, key)
+		signed = time.Since(began)
+		return err
+	})
+	group.Go(func() error { return copyAll(ctx, s, key) })
+	if err := group.Wait(); err != nil {
 		return result{}, err
 	}
 	took := time.Since(began)
