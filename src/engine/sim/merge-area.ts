@@ -3,7 +3,7 @@
  * node that is everything, for stories about the log alone. Seeds of the merge run from here too.
  */
 import { EngineError } from "../base/errors.ts";
-import type { NodeId } from "../base/ids.ts";
+import { type NodeId, nodeId } from "../base/ids.ts";
 import { receiverTransitions } from "../merge/copy-state.ts";
 import { distTransitions } from "../merge/dist-state.ts";
 import { fetchTransitions } from "../merge/fetch.ts";
@@ -43,6 +43,7 @@ const makeWorld =
     const cosign = words.oneOf("cosign", ["prefer", "require"], "prefer");
     words.oneOf("register", ["local"], "local");
     if (primary === undefined || others.length > 0) throw words.refuse("primary: want one node");
+    for (const id of [...storages, primary, ...secondaries, ...frontends]) nodeId(id); // words let `register` pass: here it names no node
     if (storages.length === 0) throw words.refuse("storage: want one node or more");
     if (size > SIZE_MAX) throw words.refuse(`size is ${size}, at most ${SIZE_MAX}`);
     if (backupquorum > secondaries.length) throw new EngineError("MERGE_QUORUM_IMPOSSIBLE", `backupquorum ${backupquorum}, secondaries ${secondaries.length}`);
