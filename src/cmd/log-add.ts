@@ -17,7 +17,7 @@ import { checkInclusion } from "../engine/log/proof.ts";
 import { openProof, parseProof } from "../engine/log/proof-file.ts";
 import { replaceFile } from "../engine/node/replace-file.ts";
 import { askLog, type LogAccess, logOption, openLogAccess, worstOf } from "./log-client.ts";
-import { type EntryForm, readEntries } from "./log-entries.ts";
+import { countedEntries, type EntryForm, readEntries } from "./log-entries.ts";
 import { PipeClosed } from "./out.ts";
 import { command } from "./spec.ts";
 
@@ -82,11 +82,11 @@ export const logAdd = command({
       const nowMs = performance.now();
       if (nowMs - notedMs < PROGRESS_MS) return;
       notedMs = nowMs;
-      ctx.note(`${receipts} entries kept, ${Math.round((receipts * 1_000) / (nowMs - startedMs))}/s`);
+      ctx.note(`${countedEntries(receipts)} kept, ${Math.round((receipts * 1_000) / (nowMs - startedMs))}/s`);
     };
     const failure = await sendAll(batches(readEntries(ctx.args.file, form)), sender, show);
     if (failure === null) return;
-    const kept = receipts === 0 ? "no entry is known to be kept" : `${receipts} entries are kept, their receipts are on stdout`;
+    const kept = receipts === 0 ? "no entry is known to be kept" : `${countedEntries(receipts)} kept: the receipts are on stdout`;
     throw new EngineError(failure.code, `${failure.message}; ${kept}`, { cause: failure });
   },
 });
@@ -192,7 +192,7 @@ class Sender {
       if (kept.length === 0) await Bun.sleep(RETRY_MS);
     } while (performance.now() < untilMs && this.addresses.length > 0);
     if (kept.length === 0) return { lines: kept, failure: failure ?? new EngineError("UNAVAILABLE", "no storage node was asked") };
-    return { lines: kept, failure: new EngineError("TIMEOUT", `${kept.length} entries are not ${this.until} within ${this.access.timeoutMs} ms`) };
+    return { lines: kept, failure: new EngineError("TIMEOUT", `${countedEntries(kept.length)} not ${this.until} within ${this.access.timeoutMs} ms`) };
   }
 
   private prefer(address: string): void {

@@ -19,6 +19,9 @@ export async function* readEntries(files: readonly string[], form: EntryForm): A
   for (const file of files) yield* readers[form](file === "-" ? "stdin" : file, bytesOf(file));
 }
 
+/** `1 entry`, `2 entries`. */
+export const countedEntries = (count: number): string => `${count} ${count === 1 ? "entry" : "entries"}`;
+
 type Bytes = AsyncIterable<Uint8Array>;
 const readers: Readonly<Record<EntryForm, (name: string, bytes: Bytes) => AsyncGenerator<Uint8Array>>> = {
   whole: readWhole,

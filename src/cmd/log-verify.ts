@@ -16,7 +16,7 @@ import { openProof, parseProof } from "../engine/log/proof-file.ts";
 import { type LogSource, type VerifyReport, verifyLog } from "../engine/log/verify.ts";
 import { type ClientCluster, logAddresses, resolveCluster } from "./cluster.ts";
 import { cosignersOf, knownCosigners, logOption, mustBeMain, openLogAccess, urlSource } from "./log-client.ts";
-import { fileError, readEntryFile, readFileUpTo } from "./log-entries.ts";
+import { countedEntries, fileError, readEntryFile, readFileUpTo } from "./log-entries.ts";
 import { cosignedBy, readHead } from "./log-head.ts";
 import { type Context, command } from "./spec.ts";
 
@@ -198,7 +198,7 @@ function answerReport(ctx: VerifyContext, name: string, { checkpoint, bundles, t
   const seconds = Math.round(tookMs) / 1_000;
   return ctx.answer(
     { verified: true, target: name, origin, size, root: toHex(root), entries: size, bundles, tiles, bytes, seconds, cosigned },
-    `${name}: ${origin}, size ${size}, root ${toHex(root)}\n  ${size} entries, ${tiles} tiles, ${seconds} s${cosignedText(cosigned)}`,
+    `${name}: ${origin}, size ${size}, root ${toHex(root)}\n  ${countedEntries(size)}, ${tiles} ${tiles === 1 ? "tile" : "tiles"}, ${seconds} s${cosignedText(cosigned)}`,
   );
 }
 
