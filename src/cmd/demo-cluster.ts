@@ -36,7 +36,6 @@ export type DemoCluster = {
 export async function startDemoCluster(closers: AsyncDisposableStack, note: (text: string) => void, signal: AbortSignal): Promise<DemoCluster | null> {
   const { createCluster } = await import("../engine/node/cluster-folder.ts");
   const { ClusterProcesses } = await import("../engine/node/cluster-processes.ts");
-  const { registerCluster } = await import("../engine/node/running-clusters.ts");
   const { loadNode } = await import("../engine/node/config.ts");
   const dir = await mkdtemp(join(tmpdir(), "cairn-demo-"));
   closers.defer(() => rm(dir, { recursive: true, force: true }));
@@ -46,7 +45,6 @@ export async function startDemoCluster(closers: AsyncDisposableStack, note: (tex
   closers.defer(() => stopAll(processes, starting));
   const nodes = await Promise.race([starting, aborted(signal)]);
   if (nodes === null) return null;
-  closers.defer(await registerCluster(dir));
   const { merge } = await loadNode(nodeOf(nodes, cluster.nodes[0]?.id ?? "").dir);
   const revived: Child[] = [];
   closers.defer(() => endAll(revived));

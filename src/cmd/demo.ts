@@ -20,6 +20,8 @@ import { command } from "./spec.ts";
 
 /** Nothing here takes a second on a quiet machine; on a busy one it may take many. */
 const WAIT_MS = 30_000;
+/** A node that takes longer to say how it is counts as silent. */
+const STATUS_MS = 5_000;
 const ASK_EVERY_MS = 50;
 const DRAW_EVERY_MS = 100;
 const RETRY_MS = 100;
@@ -50,7 +52,7 @@ export const demo = command({
     if (report === null) return;
     await ctx.answer(report, reportText(report));
     if (ctx.options["no-repl"] || ctx.json || process.stdin.isTTY !== true || process.stdout.isTTY !== true) return;
-    ctx.note("\nNow the same protocol by hand, on a simulated cluster: try `help`, `status`, `round adds=a:20`.");
+    ctx.note("\nNow the same protocol by hand, on a simulated cluster. Try: round adds=n1:20");
     signal.addEventListener("abort", () => process.stdin.destroy(), { once: true });
     await repl.run({ ...ctx, options: {}, args: { fixture: "merge-three" } });
   },
@@ -104,7 +106,7 @@ async function perform(show: Show, { source, entries }: DemoEntries): Promise<Om
   const empty = await keepCheckpoint(first, cluster.vkey, signal);
   show.say(`  ${primary} is the primary, ${secondaries.join(" and ")} are secondaries; each takes entries and serves the log.`);
   show.say(`  backupquorum ${backupquorum}: so many secondaries verify an entry before it is signed.`);
-  show.say("  From another terminal: cairn merge status --watch");
+  show.say(`  From another terminal: cairn merge status --watch --cluster ${cluster.dir}`);
 
   show.act(`1  add ${half} of ${entries.length} certificates at all three, and check every receipt`);
   show.say(`   (from ${source})`);
@@ -234,7 +236,7 @@ class Show {
   async until(what: string, isWanted: (view: MergeView, merge: PrimaryView) => boolean): Promise<MergeView> {
     const deadline = performance.now() + WAIT_MS;
     for (;;) {
-      const view = await askMerge(this.cluster.client, WAIT_MS);
+      const view = await askMerge(this.cluster.client, STATUS_MS);
       if (view.merge !== null && isWanted(view, view.merge)) return view;
       if (performance.now() > deadline)
         throw new EngineError("TIMEOUT", `not within ${WAIT_MS} ms: ${what}; ${drawMerge(view, { columns: PIPE_COLUMNS }).join("; ")}`);
@@ -245,7 +247,7 @@ class Show {
   private async draw(signal: AbortSignal): Promise<void> {
     const paint = process.env["NO_COLOR"] ? plain : colours;
     while (!signal.aborted) {
-      const view = await askMerge(this.cluster.client, WAIT_MS).catch(() => null); // a picture less; whoever waits says why
+      const view = await askMerge(this.cluster.client, STATUS_MS).catch(() => null); // a picture less; whoever waits says why
       if (view !== null && !signal.aborted) this.block.show(["", ...drawMerge(view, { columns: this.block.columns, paint })]);
       await setTimeout(DRAW_EVERY_MS, undefined, { signal }).catch(() => {});
     }

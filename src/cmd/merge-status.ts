@@ -6,6 +6,7 @@ import { setTimeout } from "node:timers/promises";
 import { EngineError } from "../engine/base/errors.ts";
 import { resolveCluster } from "./cluster.ts";
 import { LiveBlock } from "./live-block.ts";
+import { logOption, mustBeMain } from "./log-client.ts";
 import { askMerge, type MergeView, type PrimaryView } from "./merge-view.ts";
 import { colours, drawMerge, plain } from "./picture.ts";
 import { nextSize, type Reading, readingOf, type Sizes, type Wait, waitFor, waitText } from "./quorum.ts";
@@ -22,11 +23,12 @@ export const mergeStatus = command({
   name: "merge status",
   summary: "Show how far each node is with the log, the quorum line, and for whom the next head waits",
   args: [],
-  options: [{ name: "watch", form: "flag", means: "draw it again when it changes, until a signal; in a pipe a line per change" }],
+  options: [logOption, { name: "watch", form: "flag", means: "draw it again when it changes, until a signal; in a pipe a line per change" }],
   errors: ["UNAVAILABLE", "NOT_FOUND"],
   examples: ["cairn merge status", "cairn merge status --watch", "cairn merge status --json"],
   async run(ctx) {
     const cluster = await resolveCluster(ctx.cluster);
+    mustBeMain(ctx.options.log, cluster.name);
     const ask = (): Promise<MergeView> => askMerge(cluster, ctx.timeoutMs);
     if (!ctx.options.watch) {
       const view = await ask();
@@ -85,11 +87,13 @@ export const mergeExplain = command({
   name: "merge explain",
   summary: "Say what backupquorum makes of the positions: both readings, each k, who is waited for",
   args: [],
-  options: [{ name: "k", form: "count", value: "N", means: "as if backupquorum were N" }],
+  options: [logOption, { name: "k", form: "count", value: "N", means: "as if backupquorum were N" }],
   errors: ["UNAVAILABLE", "NOT_FOUND", "MERGE_QUORUM_IMPOSSIBLE"],
   examples: ["cairn merge explain", "cairn merge explain --k 2 --json"],
   async run(ctx) {
-    const view = await askMerge(await resolveCluster(ctx.cluster), ctx.timeoutMs);
+    const cluster = await resolveCluster(ctx.cluster);
+    mustBeMain(ctx.options.log, cluster.name);
+    const view = await askMerge(cluster, ctx.timeoutMs);
     const { merge } = view;
     if (merge === null) throw new EngineError("UNAVAILABLE", `primary ${view.primary ?? "unknown"} does not answer: only it knows currentsize and positions`);
     const k = ctx.options.k ?? merge.k;

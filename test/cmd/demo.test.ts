@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { demoEntries } from "../../src/cmd/demo-entries.ts";
 import { selfEnvironment } from "../../src/engine/node/self.ts";
+import { eventually } from "../node/up-bench.ts";
 
 setDefaultTimeout(60_000);
 
@@ -25,9 +26,24 @@ class DemoBench implements AsyncDisposable {
     return new DemoBench(folder);
   }
 
+  private get env(): Record<string, string | undefined> {
+    return { ...selfEnvironment(), XDG_STATE_HOME: join(this.folder, "state"), TMPDIR: join(this.folder, "tmp") };
+  }
+
   demo(...words: string[]): Bun.Subprocess<"ignore", "pipe", "pipe"> {
-    const env = { ...selfEnvironment(), XDG_STATE_HOME: join(this.folder, "state"), TMPDIR: join(this.folder, "tmp") };
-    const child = Bun.spawn([process.execPath, MAIN, "demo", ...words], { stdin: "ignore", stdout: "pipe", stderr: "pipe", env });
+    const child = Bun.spawn([process.execPath, MAIN, "demo", ...words], { stdin: "ignore", stdout: "pipe", stderr: "pipe", env: this.env });
+    this.children.push(child);
+    return child;
+  }
+
+  /** The demo on a terminal of its own; `show` gets what it writes there. */
+  terminal(show: (text: string) => void, pem: string): Bun.Subprocess {
+    const decoder = new TextDecoder();
+    const data = (_: unknown, bytes: Uint8Array): void => show(decoder.decode(bytes, { stream: true }));
+    const child = Bun.spawn([process.execPath, MAIN, "demo", "--pem", pem], {
+      env: { ...this.env, TERM: "xterm", NO_COLOR: undefined },
+      terminal: { cols: 100, rows: 40, data },
+    });
     this.children.push(child);
     return child;
   }
@@ -81,6 +97,31 @@ test("demo: SIGINT ends every process, removes the folder, and the status is the
   expect([await child.exited, await child.stdout.text()]).toEqual([130, ""]);
   expect(said).not.toMatch(/^error\[/m);
   expect(await bench.leftovers()).toEqual([]);
+});
+
+test("demo: on a terminal the picture is drawn in place, and the REPL opens at the end", async () => {
+  await using bench = await DemoBench.open();
+  let raw = "";
+  const child = bench.terminal((text) => {
+    raw += text;
+  }, CERTIFICATES);
+  await eventually(
+    () => raw,
+    (text) => Bun.stripANSI(text).includes("cairn> "),
+    30_000,
+  );
+  expect(await bench.leftovers()).toEqual([]); // the cluster is gone before the REPL begins
+  child.terminal?.write("status\r");
+  await eventually(
+    () => raw,
+    (text) => /cairn> status\n.*signed 0/s.test(Bun.stripANSI(text).replaceAll("\r", "")),
+  );
+  child.terminal?.write("\u0004");
+  expect(await child.exited).toBe(0);
+  const text = Bun.stripANSI(raw).replaceAll("\r", "");
+  expect(raw).toContain("A\r\u001b[J"); // taken back to be drawn again
+  expect(text).toMatch(/a current {2}█+│ 8 {2}serves 8\n/);
+  expect(text).toContain("verified  3 frontends, all 8 entries");
 });
 
 test("demo: a file without certificates is refused before anything runs", async () => {
