@@ -13,44 +13,15 @@ import { vkeyOf } from "../../src/engine/log/note.ts";
 import { parsePolicy } from "../../src/engine/log/policy.ts";
 import { LogReader } from "../../src/engine/log/reader.ts";
 import { readerSource } from "../../src/engine/log/reader-source.ts";
-import { TILE_WIDTH, tilePath, tilesOf, tileWidth } from "../../src/engine/log/tile.ts";
+import { TILE_WIDTH, tilePath } from "../../src/engine/log/tile.ts";
 import { type LogSource, type VerifyOptions, type VerifyReport, verifyLog } from "../../src/engine/log/verify.ts";
 import { entriesOf, growTo, LOG } from "./grow.ts";
+import { type Files, filesOf, hashesOf, headOf, LOG_KEY } from "./log-files.ts";
 import { MapSnapshot } from "./map-snapshot.ts";
 import { keyOf, seedOf } from "./note-vectors.ts";
 
-const origin = "example.org/log";
-const vkey = keyOf(origin, 1, 4);
+const { origin, vkey } = LOG_KEY;
 const seed = seedOf(4);
-type Files = Map<string, Uint8Array>;
-
-const bundles = new Map<number, Uint8Array>();
-/** Leaf hashes of the test log's first `size` entries. */
-function hashesOf(size: number): Uint8Array {
-  const known = bundles.get(size) ?? leafHashes(bundleOf(entriesOf(0, size)));
-  bundles.set(size, known);
-  return known;
-}
-const headOf = (size: number): Uint8Array => signCheckpoint({ origin, size, root: rootOf(hashesOf(size)) }, seed);
-
-/** Every file of a log of this size, made level by level from what RFC 6962 says, without the reader. */
-function filesOf(size: number): Files {
-  const files: Files = new Map([["checkpoint", headOf(size)]]);
-  let nodes = hashesOf(size);
-  for (const { level } of tilesOf(size)) {
-    const roots: Uint8Array[] = [];
-    for (let n = 0; ; n++) {
-      const width = tileWidth(level, n, size);
-      if (width === 0) break;
-      const tile = nodes.slice(n * TILE_WIDTH * 32, (n * TILE_WIDTH + width) * 32);
-      files.set(tilePath(level, n, width), tile);
-      if (level === 0) files.set(tilePath("entries", n, width), bundleOf(entriesOf(n * TILE_WIDTH, n * TILE_WIDTH + width)));
-      if (width === TILE_WIDTH) roots.push(rootOf(tile));
-    }
-    nodes = Uint8Array.from(roots.flatMap((root) => [...root]));
-  }
-  return files;
-}
 
 const sourceOf = (files: Files): LogSource => ({ read: async (path) => files.get(path)?.slice() ?? null });
 const verify = (files: Files, options: Partial<VerifyOptions> = {}): Promise<VerifyReport> => verifyLog(sourceOf(files), { vkey, ...options });

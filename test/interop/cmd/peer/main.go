@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -52,9 +53,9 @@ type result struct {
 func main() {
 	quiet.Logs()
 	var s settings
-	flag.Uint64Var(&s.entries, "entries", 100_000, "entries to append")
-	flag.IntVar(&s.bytes, "bytes", 200, "bytes of each entry, at least 8")
-	flag.IntVar(&s.copies, "copies", 2, "verified copies to make")
+	flag.Uint64Var(&s.entries, "entries", uint64(asked("BENCH_ENTRIES", 100_000)), "entries to append; $BENCH_ENTRIES by default")
+	flag.IntVar(&s.bytes, "bytes", asked("BENCH_BYTES", 200), "bytes of each entry, at least 8; $BENCH_BYTES by default")
+	flag.IntVar(&s.copies, "copies", asked("BENCH_COPIES", 2), "verified copies to make; $BENCH_COPIES by default")
 	flag.UintVar(&s.batch, "batch", 8192, "entries a batch at most")
 	flag.DurationVar(&s.age, "age", 20*time.Millisecond, "age of a batch at most")
 	flag.DurationVar(&s.checkpoint, "checkpoint", 100*time.Millisecond, "time between checkpoints; 100ms is the least it allows")
@@ -70,6 +71,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// asked is what `cairn bench merge --beside` put into the environment, or the default.
+func asked(name string, otherwise int) int {
+	if value, err := strconv.Atoi(os.Getenv(name)); err == nil && value >= 0 {
+		return value
+	}
+	return otherwise
 }
 
 func runIn(s settings, keep bool) error {
