@@ -4,6 +4,7 @@
  */
 import { setTimeout } from "node:timers/promises";
 import { EngineError } from "../engine/base/errors.ts";
+import { burn, burnText } from "./burn.ts";
 import { resolveCluster } from "./cluster.ts";
 import { LiveBlock } from "./live-block.ts";
 import { logOption, mustBeMain } from "./log-client.ts";
@@ -87,21 +88,37 @@ export const mergeExplain = command({
   name: "merge explain",
   summary: "Say what backupquorum makes of the positions: both readings, each k, who is waited for",
   args: [],
-  options: [logOption, { name: "k", form: "count", value: "N", means: "as if backupquorum were N" }],
-  errors: ["UNAVAILABLE", "NOT_FOUND", "MERGE_QUORUM_IMPOSSIBLE"],
-  examples: ["cairn merge explain", "cairn merge explain --k 2 --json"],
+  options: [
+    logOption,
+    { name: "k", form: "count", value: "N", means: "as if backupquorum were N" },
+    { name: "burn", form: "string", value: "NODE,…", means: "what would be lost with the disks of these nodes; `none`: what it would take" },
+  ],
+  errors: ["UNAVAILABLE", "NOT_FOUND", "MERGE_QUORUM_IMPOSSIBLE", "UNKNOWN_NODE", "BAD_OPTION"],
+  examples: ["cairn merge explain", "cairn merge explain --k 2 --json", "cairn merge explain --burn a,b"],
   async run(ctx) {
     const cluster = await resolveCluster(ctx.cluster);
     mustBeMain(ctx.options.log, cluster.name);
     const view = await askMerge(cluster, ctx.timeoutMs);
     const { merge } = view;
     if (merge === null) throw new EngineError("UNAVAILABLE", `primary ${view.primary ?? "unknown"} does not answer: only it knows currentsize and positions`);
+    if (ctx.options.burn !== undefined) {
+      if (ctx.options.k !== undefined) throw new EngineError("BAD_OPTION", "--burn is about disks, --k about the formula: ask for one of them");
+      const burned = burn(view, merge, burnedNodes(ctx.options.burn, view));
+      return ctx.answer(burned, burnText(burned, view.primary ?? "primary"));
+    }
     const k = ctx.options.k ?? merge.k;
     if (k > merge.standings.length) throw new EngineError("MERGE_QUORUM_IMPOSSIBLE", `k ${k}: there are ${merge.standings.length} secondaries`);
     const explained = explain(view.primary ?? "primary", merge, k);
     await ctx.answer(explained, explainText(explained, Date.now()));
   },
 });
+
+function burnedNodes(words: string, { nodes }: MergeView): string[] {
+  const ids = words === "none" ? [] : [...new Set(words.split(","))];
+  for (const id of ids)
+    if (!nodes.some((node) => node.id === id)) throw new EngineError("UNKNOWN_NODE", `--burn ${id}: there are ${nodes.map((node) => node.id).join(", ")}`);
+  return ids;
+}
 
 type Explained = {
   readonly primary: string;

@@ -33,6 +33,8 @@ export type MergeView = {
   readonly origin: string | null;
   readonly epoch: number | null;
   readonly primary: string | null;
+  /** So many storage nodes have an entry on disk before its receipt leaves. */
+  readonly storagequorum: number | null;
   /** Null while the primary does not answer. */
   readonly merge: PrimaryView | null;
   readonly nodes: readonly NodeView[];
@@ -52,16 +54,24 @@ export function viewOf(answers: readonly NodeAnswer[]): MergeView {
     origin: text(log["origin"]),
     epoch: count(log["epoch"]),
     primary: text(log["primary"]),
+    storagequorum: count(log["storagequorum"]),
     merge: logs.map((each) => primaryView(each["merge"])).find((each) => each !== null) ?? null,
-    nodes: answers.map(nodeView),
+    nodes: answers.map((answer) => nodeView(answer, rolesOf(answers))),
   };
 }
 
-function nodeView({ node, value, error }: NodeAnswer): NodeView {
+/** Of a silent node the others know the roles. */
+function rolesOf(answers: readonly NodeAnswer[]): ReadonlyMap<string, readonly string[]> {
+  const members = answers.flatMap(({ value }) => list(value?.["members"]).map(fields));
+  return new Map(members.map((member) => [text(member["id"]) ?? "", texts(member["roles"])]));
+}
+
+function nodeView({ node, value, error }: NodeAnswer, roles: ReadonlyMap<string, readonly string[]>): NodeView {
   const log = fields(value?.["log"]);
+  const id = text(value?.["id"]) ?? node.id;
   return {
-    id: text(value?.["id"]) ?? node.id,
-    roles: texts(value?.["roles"]),
+    id,
+    roles: value === null ? (roles.get(id) ?? []) : texts(value["roles"]),
     error: error === null ? null : { code: error.code, message: error.message },
     publishedSize: count(log["publishedSize"]),
     verifiedSize: count(log["verifiedSize"]),

@@ -1,6 +1,7 @@
 /** `merge status` and `merge explain`: pictures, words, and what is made of answers that are not as expected. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { burn, burnText } from "../../src/cmd/burn.ts";
 import type { NodeAnswer } from "../../src/cmd/cluster.ts";
 import { LiveBlock } from "../../src/cmd/live-block.ts";
 import { explain, explainText } from "../../src/cmd/merge-status.ts";
@@ -113,6 +114,65 @@ describe("explain", () => {
     expect(lines[0]).toEndWith("backupquorum = 3 (in force: 2)");
     expect(lines[1]).toContain("if it were so");
     expect(lines.at(-1)).toBe("note: position.s3 is not one whole line of format 1");
+  });
+});
+
+describe("burn", () => {
+  const three = (signedSize: number, sizes: readonly [number, number, number], storagequorum = 2): MergeView => {
+    const [currentSize, b, c] = sizes;
+    const roles = (id: string) => ({ id, roles: ["storage", "frontend"] });
+    const answers = [
+      answer("a", {
+        primary: "a",
+        storagequorum,
+        publishedSize: 0,
+        merge: { ...merge, currentSize, signedSize, standings: [standing("b", b), standing("c", c)] },
+      }),
+      answer("b", { publishedSize: 0 }),
+      answer("c", null),
+    ];
+    return viewOf(
+      answers.map((each) => (each.value === null ? each : { ...each, value: { ...each.value, members: ["a", "b", "c"].map(roles), roles: ["storage"] } })),
+    );
+  };
+
+  test("nothing signed is lost while one copy of it is left; the rest comes again from the storage nodes", () => {
+    const view = three(70, [100, 70, 40]);
+    expect(burnText(burn(view, primary(view), ["a"]), "a").split("\n")).toEqual([
+      "If the disks of a were lost:",
+      "  signed    nothing is lost, b has it all",
+      "  unsigned  entries 70 to 99 are in no order any more, and are merged again from the storage nodes",
+      "  receipts  none is broken: each is on 2 storage nodes, 1 of them lost",
+      "  signing   stops: a is the primary, and the log's key was in its folder",
+      "Something signed is lost only with all of: a, b.",
+    ]);
+    expect(burnText(burn(view, primary(view), ["a", "b"]), "a")).toContain("  signed    entries 40 to 69 are lost\n");
+    expect(burnText(burn(view, primary(view), []), "a")).toBe("Something signed is lost only with all of: a, b.");
+  });
+
+  test("against every set of nodes, entry by entry", () => {
+    const sets = [[], ["a"], ["b"], ["c"], ["a", "b"], ["a", "c"], ["b", "c"], ["a", "b", "c"]];
+    fc.assert(
+      fc.property(fc.nat(12), fc.nat(12), fc.nat(12), fc.nat(12), fc.integer({ min: 1, max: 3 }), (current, b, c, signed, storagequorum) => {
+        const sizes = [current, Math.min(b, current), Math.min(c, current)] as const;
+        const signedSize = Math.min(signed, current);
+        const view = three(signedSize, sizes, storagequorum);
+        const [, , third] = view.nodes;
+        expect(third).toMatchObject({ id: "c", roles: ["storage", "frontend"], error: { code: "UNAVAILABLE" } });
+        let smallest: readonly string[] | null = null;
+        for (const set of sets) {
+          const kept = (entry: number): boolean => ["a", "b", "c"].some((id, at) => !set.includes(id) && entry < (sizes[at] as number));
+          const lost = Array.from({ length: current }, (_, entry) => entry).filter((entry) => !kept(entry));
+          const told = burn(view, primary(view), set);
+          const within = (range: { from: number; to: number } | null, entry: number): boolean => range !== null && entry >= range.from && entry < range.to;
+          for (let entry = 0; entry < current; entry++)
+            expect(within(entry < signedSize ? told.signedLost : told.unsignedLost, entry)).toBe(lost.includes(entry));
+          expect(told.receiptsBroken).toBe(set.length >= storagequorum);
+          if (told.signedLost !== null && (smallest === null || set.length < smallest.length)) smallest = set;
+        }
+        expect(burn(view, primary(view), []).smallest).toEqual(smallest ?? []);
+      }),
+    );
   });
 });
 
