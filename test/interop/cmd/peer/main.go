@@ -1,7 +1,7 @@
 // Peer is what Cairn's merge bench is measured beside: Tessera's POSIX log on the same machine, its fsyncs on, with its
 // batching and checkpoint interval tuned, and two copies that follow it, each verified before it counts. It prints one JSON line.
 //
-//	peer [-entries 100000] [-bytes 200] [-copies 2] [-batch 8192] [-age 20ms] [-checkpoint 100ms] [-dir DIR] [-keep]
+//	peer [-entries 100000] [-bytes 200] [-copies 2] [-batch 4096] [-age 20ms] [-checkpoint 100ms] [-dir DIR] [-keep]
 //
 // The clock runs from the first entry submitted until the last copy holds a verified log under the signed checkpoint.
 // A run that does not verify prints no numbers and exits 1.
@@ -56,7 +56,7 @@ func main() {
 	flag.Uint64Var(&s.entries, "entries", uint64(asked("BENCH_ENTRIES", 100_000)), "entries to append; $BENCH_ENTRIES by default")
 	flag.IntVar(&s.bytes, "bytes", asked("BENCH_BYTES", 200), "bytes of each entry, at least 8; $BENCH_BYTES by default")
 	flag.IntVar(&s.copies, "copies", asked("BENCH_COPIES", 2), "verified copies to make; $BENCH_COPIES by default")
-	flag.UintVar(&s.batch, "batch", 8192, "entries a batch at most")
+	flag.UintVar(&s.batch, "batch", 4096, "entries a batch at most")
 	flag.DurationVar(&s.age, "age", 20*time.Millisecond, "age of a batch at most")
 	flag.DurationVar(&s.checkpoint, "checkpoint", 100*time.Millisecond, "time between checkpoints; 100ms is the least it allows")
 	flag.UintVar(&s.inFlight, "in-flight", 32768, "entries submitted and not yet sequenced at most")
