@@ -12,6 +12,7 @@ import type { LogSource } from "../../src/engine/log/verify.ts";
 import { entryOf, growTo, LOG } from "../log/grow.ts";
 import { MapSnapshot } from "../log/map-snapshot.ts";
 import { naiveLeaf, naiveRoot } from "../log/naive.ts";
+import { foreignFiles } from "./crafted-log.ts";
 
 const LARGEST = 65_536 + 300; // three levels of tiles
 const snap = new MapSnapshot();
@@ -40,7 +41,7 @@ describe("an honest source", () => {
 
   test("an index at the head's size is out of range, and an empty log has a root", async () => {
     const tiles = await ProvenTiles.open(honest, headOf(300));
-    expect(tiles.leafHash(300)).rejects.toMatchObject({ code: "LOG_RANGE" });
+    await expect(tiles.leafHash(300)).rejects.toMatchObject({ code: "LOG_RANGE" });
     const empty = await ProvenTiles.open(honest, headOf(0));
     expect(await empty.compute((each) => each.rootAt(0))).toEqual(naiveRoot([]));
   });
@@ -89,4 +90,12 @@ test("a source that lies about one piece, in any way, is found at that piece", a
       );
       expect([path, failure]).toEqual([path, 7]);
     }
+});
+
+test("another log that is whole in itself is not the one that was signed", async () => {
+  for (const size of [1, 3, 200]) {
+    const files = foreignFiles(Array.from({ length: size }, (_, i) => `other ${i}`));
+    const source: LogSource = { read: async (path) => files.get(path) ?? null };
+    await expect(ProvenTiles.open(source, headOf(size))).rejects.toMatchObject({ code: "LOG_ROOT_MISMATCH" });
+  }
 });
