@@ -28,7 +28,8 @@ export function commitBatch(state: QueueState, batch: Batch, snap: Snapshot, tim
   const effects: QueueEffect[] = [];
   const cursorOps = moveCursors(state, batch, isWhole, snap, effects);
   const { ops, files, size } = appendOps(state, snap, hashes, joinEntries(batch, got), timeMs);
-  if (got.length > 0) ops.push(putCovered(state.config.log, size, coveredBy(state)), ...signedBefore(state, snap));
+  // also where all were repeats: their storage node has to hear that they are signed, or it takes no more
+  if (got.length + cursorOps.length > 0) ops.push(putCovered(state.config.log, size, coveredBy(state)), ...signedBefore(state, snap));
   if (mutant("merge.cursor-before-entries")) effects.push({ kind: "write", ticket: ++state.lastTicket, db: "log", batch: cursorOps.splice(0) });
   if (mutant("merge.currentsize-before-commit")) effects.push({ kind: "write", ticket: ++state.lastTicket, db: "log", batch: [], files: files.splice(1) });
   if (ops.length + cursorOps.length === 0) return effects;
