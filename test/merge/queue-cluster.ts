@@ -1,14 +1,16 @@
 /** Storage nodes and a primary's disk for tests of the queue handler: messages travel only when the test says so. */
 import { CLIENT, type NodeId } from "../../src/engine/base/ids.ts";
+import { EMPTY_ROOT } from "../../src/engine/log/merkle.ts";
 import { LogReader } from "../../src/engine/log/reader.ts";
 import type { MergeConfig, StepResult } from "../../src/engine/merge/config.ts";
 import { type FetchState, initialFetch, stepFetch } from "../../src/engine/merge/fetch.ts";
+import { sthFile } from "../../src/engine/merge/files.ts";
 import { initialQueue, stepQueue } from "../../src/engine/merge/queue.ts";
 import type { QueueState } from "../../src/engine/merge/queue-state.ts";
 import { readEdge } from "../../src/engine/merge/records.ts";
 import { initialStorage, stepStorage } from "../../src/engine/merge/storage.ts";
 import type { StorageReply, StorageRequest, StorageState } from "../../src/engine/merge/storage-state.ts";
-import { DiskSnapshot } from "../../src/engine/sim/disk.ts";
+import { applyFlush, DiskSnapshot } from "../../src/engine/sim/disk.ts";
 import type { Answer, Request } from "../../src/engine/wire/messages.ts";
 import { CoreBench, newDisk } from "./core-bench.ts";
 import { bundle, configOf, hexes, names, P } from "./fixture.ts";
@@ -24,10 +26,13 @@ export class QueueCluster {
   /** Storage nodes that do not answer. */
   readonly silent = new Set<NodeId>();
 
-  constructor(storages = "a,b", change: Partial<MergeConfig> = {}) {
+  constructor(storages = "a,b", change: Partial<MergeConfig> = {}, withHead = true) {
     this.storages = names(storages);
     this.config = configOf(P, { storages: this.storages, storagequorum: 1, ...change });
     for (const id of this.storages) this.boot(id);
+    // as `log init` leaves it: the first head is there
+    const sth = sthFile(this.config, { epoch: 1, size: 0, root: EMPTY_ROOT, counted: [], timeMs: 0, note: "the head of size 0" });
+    if (withHead) this.primary.image = applyFlush(this.primary.image, sth);
   }
 
   /** A storage node on a new disk, or after a crash on its old one. */

@@ -50,6 +50,15 @@ describe("a run", () => {
     expect(cluster.round()).toMatchObject({ changed: false, counts: { sequenced: 0, repeats: 0, size: 5 } });
   });
 
+  test("nothing is ordered before the first head: what was listed waits in the queue files", () => {
+    const cluster = new QueueCluster("a,b", {}, false);
+    cluster.add(A, 3, 1, 2);
+    const result = cluster.round();
+    expect(result).toMatchObject({ changed: false, counts: { sequenced: 0, size: 0 }, notes: ["the log has no first head yet: `cairn log init` makes it"] });
+    expect(result.error).toBeUndefined();
+    expect(cluster.order()).toEqual([]);
+  });
+
   test("a repeat in a later run only moves the cursor", () => {
     const cluster = new QueueCluster();
     cluster.add(A, ...range(0, 300));

@@ -9,7 +9,7 @@ import type { Event, Snapshot } from "../base/effects.ts";
 import { unreachable } from "../base/invariant.ts";
 import type { Answer } from "../wire/messages.ts";
 import type { MergeConfig, StepResult } from "./config.ts";
-import { readLatch } from "./files.ts";
+import { readLatch, readSth } from "./files.ts";
 import { commitBatch } from "./queue-commit.ts";
 import { laneOfTimer, leaveOut, onEntries, PULL_WAIT_MS, startPull } from "./queue-pull.ts";
 import { openLanes, readBatch } from "./queue-read.ts";
@@ -61,6 +61,11 @@ function onStart(state: QueueState, snap: Snapshot, timeMs: number): QueueEffect
   if (latch.kind !== "missing")
     return [end(state, { code: "MERGE_LATCHED", detail: latch.kind === "ok" ? `${latch.value.code}: ${latch.value.detail}` : latch.why })];
   state.size = readEdge(snap, state.config.log).size;
+  // the first head is of size 0: entries ordered before it would look like a register that was lost
+  if (state.size === 0 && readSth(snap, state.config).kind === "missing") {
+    state.notes.push("the log has no first head yet: `cairn log init` makes it");
+    return [mark("queue.uninitialised", "waits for the first head"), end(state, null)];
+  }
   return recover(state, snap, timeMs);
 }
 
