@@ -351,6 +351,23 @@ describe("settling and admission", () => {
     expect(hexes(list(bench, 0).hashes)).toEqual(hexes(hashesOf(3, 4)));
   });
 
+  test("bytes that a full disk did not let go are let go by the next try", () => {
+    const bench = lone({ storageKeepMs: 1_600 });
+    add(bench, 1, 2);
+    bench.storeAll();
+    bench.request(P, { kind: "storage.settle", ...scope, settledSeq: 2 });
+    bench.storeAll();
+    for (let i = 0; i < 15; i++) bench.fire("keep");
+    bench.timeMs += 1_000;
+    const id = add(bench, 3); // its write forgets as well
+    bench.refuseNext();
+    expect(codeOf(bench, id)).toBe("STORE_FULL");
+    expect(bench.writes.length).toBe(0); // and not at once, over and over
+    bench.fire("space");
+    bench.storeAll();
+    expect(heldEntries(bench.snap, scope.log).size).toBe(0);
+  });
+
   test("a full disk refuses by name, keeps nothing of the batch, and opens again when told", () => {
     const bench = lone();
     const id = add(bench, 1);

@@ -86,7 +86,7 @@ function take(state: StorageState, event: Event<StorageRequest, Answer>, snap: S
     case "stored":
       return onStored(state, event.ticket, snap, event.timeMs);
     case "full":
-      return onFull(state, event.ticket);
+      return onFull(state, event.ticket, event.timeMs);
     case "lost":
       return onPeerLost(state, event.peer);
     default:
@@ -264,10 +264,12 @@ function oldestMs(state: StorageState, snap: Snapshot): number | null {
 }
 
 /** Nothing of the batch is there: everyone who waited for it is told, and no more is promised until there is space. */
-function onFull(state: StorageState, ticket: number): StorageEffect[] {
+function onFull(state: StorageState, ticket: number, timeMs: number): StorageEffect[] {
   const group = state.writing;
   if (group === null || group.ticket !== ticket) return [];
   state.writing = null;
+  // what it was to forget is due again with the next try: nothing else would make the room
+  if (group.forgottenSeq > state.forgottenSeq) state.settled.unshift({ seq: group.forgottenSeq, timeMs: timeMs + SPACE_WAIT_MS - state.config.storageKeepMs });
   const no = refused("STORE_FULL", `${state.config.self}: disk full`, { retry: true });
   const ids = [...group.adds.map((add) => add.id), ...group.puts.map((put) => put.id), ...group.settles];
   return [...setFull(state, true), { kind: "arm", timer: SPACE_TIMER, afterMs: SPACE_WAIT_MS }, ...ids.map((id) => answer(id, no))];
