@@ -88,12 +88,23 @@ function onStart(state: BackupState, snap: Snapshot): BackupEffect[] {
       }),
     ];
   }
-  const position = readPosition(snap, state.config, state.secondary);
-  if (position.kind === "torn" || position.kind === "foreign") state.notes.push(position.why);
-  state.position = position.kind === "ok" ? position.value.size : 0;
+  state.position = knownPosition(state, reader, snap);
   state.root = root;
   state.sender = newSender(state.secondary, current.value.size);
   return ask(state.sender, context(state, snap));
+}
+
+/** What the file is worth: 0 where it cannot be read, is above the order, or names a root that is not ours. */
+function knownPosition(state: BackupState, reader: LogReader, snap: Snapshot): number {
+  const found = readPosition(snap, state.config, state.secondary);
+  if (found.kind !== "ok") {
+    if (found.kind !== "missing") state.notes.push(found.why);
+    return 0;
+  }
+  const { size, root } = found.value;
+  if (size <= readEdge(snap, state.config.log).size && equalBytes(reader.rootAt(size), root)) return size;
+  state.notes.push(`position.${state.secondary} says ${size} with a root that is not ours: it is verified again`);
+  return 0;
 }
 
 function context(state: BackupState, snap: Snapshot): SendContext {
