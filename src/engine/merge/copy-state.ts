@@ -22,6 +22,8 @@ export type ReceiverState = {
   waiting: Waiting[];
   /** Ticket of the commit in flight, or null. */
   writing: number | null;
+  /** Requests that were taken together, and wait for that commit or for the end of a proof. */
+  taken: number[];
   lastTicket: number;
   /** The range being re-read and folded, chunk by chunk, for a verify or a publish. */
   proving: Proving | null;
@@ -42,6 +44,7 @@ export const initialReceiver = (config: MergeConfig): ReceiverState => ({
   phase: "following",
   waiting: [],
   writing: null,
+  taken: [],
   lastTicket: 0,
   proving: null,
   fork: null,
@@ -56,6 +59,7 @@ export function sizesOf(state: ReceiverState, snap: Snapshot): CopySizes {
 
 export const answer = (id: number, body: Answer): ReceiverEffect => ({ kind: "answer", id, body });
 
+/** The write that the taken requests wait for: their answers are listed behind it. */
 export function commit(state: ReceiverState, batch: readonly Op[]): ReceiverEffect {
   const ticket = ++state.lastTicket;
   state.writing = ticket;

@@ -83,32 +83,31 @@ function fenced(state: ReceiverState, event: Waiting, snap: Snapshot): AnswerOf<
 function onFull(state: ReceiverState, ticket: number, snap: Snapshot): ReceiverEffect[] {
   if (ticket !== state.writing) return [];
   state.writing = null;
-  const effects: ReceiverEffect[] = [{ kind: "mark", name: "copy.full", text: "disk full: chunk refused" }];
-  const { proving } = state;
-  if (proving !== null) {
-    state.proving = null;
-    enter(state, "following");
-    effects.push(answer(proving.id, refused("STORE_FULL", `${state.config.self}: disk full`, { retry: true })));
-  }
-  return [...effects, ...pump(state, snap)];
+  const effects = refuseTaken(state, refused("STORE_FULL", "the disk is full", { retry: true }));
+  return [{ kind: "mark", name: "copy.full", text: "disk full: chunk refused" }, ...effects, ...pump(state, snap)];
+}
+
+/** All that were taken together: one left without an answer would be waited for until its link is given up. */
+function refuseTaken(state: ReceiverState, no: AnswerOf<"refused">): ReceiverEffect[] {
+  if (state.proving !== null) enter(state, "following");
+  state.proving = null;
+  return state.taken.map((id) => answer(id, no));
 }
 
 /** Takes requests in order while nothing is being written. */
 export function pump(state: ReceiverState, snap: Snapshot): ReceiverEffect[] {
   const effects: ReceiverEffect[] = [];
   while (state.writing === null) {
-    if (state.proving !== null) {
-      effects.push(...prove(state, state.proving, snap));
-      continue;
-    }
-    const next = state.waiting.shift();
-    if (next === undefined) break;
+    const next = state.proving === null ? state.waiting.shift() : undefined;
+    if (next === undefined && state.proving === null) break;
+    if (next !== undefined) state.taken = [next.id];
     try {
-      effects.push(...take(state, next, snap));
+      if (state.proving !== null) effects.push(...prove(state, state.proving, snap));
+      else if (next !== undefined) effects.push(...take(state, next, snap));
     } catch (cause) {
       // a peer's bad bytes, or a row of ours that fails its checksum: the peer is told, nothing was written
       if (!(cause instanceof EngineError)) throw cause;
-      effects.push(answer(next.id, refused(cause.code, `${state.config.self}: ${cause.message}`)));
+      effects.push(...refuseTaken(state, refused(cause.code, `${state.config.self}: ${cause.message}`)));
     }
   }
   return effects;
@@ -238,6 +237,7 @@ function neighbours(state: ReceiverState, first: Chunk, read: (body: Request) =>
     const chunk = next === undefined ? null : read(next.body);
     if (next === undefined || chunk === null || chunk.start !== end || total + chunk.bytes.length > GROUP_BYTES_MAX) return group;
     state.waiting.shift();
+    state.taken.push(next.id);
     group.push({ id: next.id, ...chunk });
     end += chunk.count;
     total += chunk.bytes.length;

@@ -114,7 +114,7 @@ export const mergeFaultVerbs: readonly Verb<MergeScene>[] = [
     name: "folder",
     forms: ["NODE restore=NAME", "NODE wipe"],
     example: "folder s1 wipe",
-    summary: "as below; what that disk had sworn to is remembered, what it must not lose is not",
+    summary: "the same; whoever watches the invariants remembers what that disk has sworn to, and forgets what it must not lose",
     run({ story }, words) {
       const node = words.optional("node");
       const isWipe = words.flag("wipe");

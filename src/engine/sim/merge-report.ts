@@ -143,7 +143,7 @@ export function statusLines(story: StoryCluster): string[] {
   for (const id of frontends) lines.push(`${id}: serves ${rows.published(story.snapOf(id), log)?.size ?? "nothing"}`);
   for (const id of storages) {
     const { nextSeq, settledSeq } = readCounters(story.snapOf(id), story.config(id));
-    lines.push(`${id}: ${nextSeq} entries, ${settledSeq} settled`);
+    lines.push(`${id}: took ${nextSeq} entries, ${settledSeq} settled`);
   }
   return lines.map(shortened);
 }
