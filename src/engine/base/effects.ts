@@ -54,8 +54,7 @@ export interface Snapshot {
 }
 
 /** Wall-clock milliseconds ride on every event: cores put them into records and never compare them for safety. */
-export type Event<Request, Answer> = { readonly timeMs: number } & /** First event of every process: the snapshot is what the disk held. */
-(
+export type Event<Request, Answer> = { readonly timeMs: number } /** First event of every process: the snapshot is what the disk held. */ & (
   | { readonly kind: "start" }
   | { readonly kind: "request"; readonly id: number; readonly from: NodeId; readonly body: Request }
   | { readonly kind: "message"; readonly from: NodeId; readonly requestId: number; readonly body: Answer }
