@@ -15,6 +15,8 @@ import type { ReadyLine } from "../engine/node/daemon.ts";
 import type { ClientCluster } from "./cluster.ts";
 
 const NODES = 3;
+/** A start takes a second; this is for machines that are ten times too busy. */
+const START_MS = 60_000;
 
 type Child = Bun.Subprocess<"pipe", "ignore", "inherit" | "ignore">;
 
@@ -40,10 +42,13 @@ export async function startDemoCluster(closers: AsyncDisposableStack, note: (tex
   const dir = await mkdtemp(join(tmpdir(), "cairn-demo-"));
   closers.defer(() => rm(dir, { recursive: true, force: true }));
   const cluster = await createCluster(dir, { nodeCount: NODES, knobs: {} });
-  const processes = new ClusterProcesses(cluster, { merge: true, restart: false, note });
-  const starting = processes.start();
-  closers.defer(() => stopAll(processes, starting));
-  const nodes = await Promise.race([starting, aborted(signal)]);
+  const start = (): Promise<readonly ReadyLine[]> => {
+    const processes = new ClusterProcesses(cluster, { merge: true, restart: false, note });
+    const starting = processes.start();
+    closers.defer(() => stopAll(processes, starting));
+    return starting;
+  };
+  const nodes = await Promise.race([patiently(start, signal), aborted(signal)]);
   if (nodes === null) return null;
   const { merge } = await loadNode(nodeOf(nodes, cluster.nodes[0]?.id ?? "").dir);
   const revived: Child[] = [];
@@ -77,6 +82,18 @@ export function keyOf(keys: Readonly<Record<string, Uint8Array>>, id: string): U
   const key = keys[id];
   if (key === undefined) throw new EngineError("UNKNOWN_NODE", `no key of ${id} is known`);
   return key;
+}
+
+/** On a machine with too much to do nodes may be slow to answer each other; a start that failed has ended what it began. */
+async function patiently<T>(start: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  const deadline = performance.now() + START_MS;
+  for (;;) {
+    try {
+      return await start();
+    } catch (error) {
+      if (signal.aborted || performance.now() > deadline || !(error instanceof EngineError) || !error.row.retryable) throw error;
+    }
+  }
 }
 
 /** A start that was not waited for still brings nodes up: they are ended too, before their folder goes. */
