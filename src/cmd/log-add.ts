@@ -4,7 +4,7 @@
  * receipts on stdout are exactly what is kept, and any status but 0 says that something is not. Receipts keep the order of the
  * entries. Busy and full nodes are asked again until --timeout is over, counted for each batch.
  */
-import { mkdir } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { toHex } from "../engine/base/bytes.ts";
 import { EngineError, errorTable } from "../engine/base/errors.ts";
@@ -15,9 +15,8 @@ import { leafHashes } from "../engine/log/merkle.ts";
 import type { Vkey } from "../engine/log/note.ts";
 import { checkInclusion } from "../engine/log/proof.ts";
 import { openProof, parseProof } from "../engine/log/proof-file.ts";
-import { replaceFile } from "../engine/node/replace-file.ts";
 import { askLog, type LogAccess, logOption, openLogAccess, worstOf } from "./log-client.ts";
-import { countedEntries, type EntryForm, readEntries } from "./log-entries.ts";
+import { countedEntries, type EntryForm, fileError, readEntries } from "./log-entries.ts";
 import { PipeClosed } from "./out.ts";
 import { command } from "./spec.ts";
 
@@ -62,15 +61,17 @@ export const logAdd = command({
     if (ctx.args.file.length === 0) throw new EngineError("USAGE", "no file given; - is stdin");
     if (ctx.args.file.filter((file) => file === "-").length > 1) throw new EngineError("USAGE", "stdin (-) can be read once");
     const access = await openLogAccess(ctx);
-    if (proofDir !== undefined) await mkdir(proofDir, { recursive: true });
+    if (proofDir !== undefined)
+      await mkdir(proofDir, { recursive: true }).catch((cause: unknown) => {
+        throw fileError(proofDir, cause);
+      });
     const sender = new Sender(access, until);
     const startedMs = performance.now();
     let notedMs = startedMs;
     let receipts = 0;
     let isClosed = false; // nobody reads the receipts any more; the entries are still to be added, or the status would lie
     const show = async ({ lines }: Sent): Promise<void> => {
-      if (proofDir !== undefined)
-        for (const { hash, proof } of lines) if (proof !== null) await replaceFile(join(proofDir, `${hash}.tlog-proof`), proof, 0o644);
+      if (proofDir !== undefined) await Promise.all(lines.map((line) => writeProof(proofDir, line)));
       if (!isClosed)
         isClosed = await isClosedAfter(
           ctx.answer(
@@ -90,6 +91,15 @@ export const logAdd = command({
     throw new EngineError(failure.code, `${failure.message}; ${kept}`, { cause: failure });
   },
 });
+
+/** No fsync: a proof that a power cut takes can be asked for again. */
+async function writeProof(dir: string, { hash, proof }: Line): Promise<void> {
+  const file = join(dir, `${hash}.tlog-proof`);
+  if (proof === null) return;
+  await writeFile(file, proof).catch((cause: unknown) => {
+    throw fileError(file, cause);
+  });
+}
 
 const isClosedAfter = (written: Promise<void>): Promise<boolean> =>
   written.then(

@@ -101,7 +101,7 @@ type Readable =
       readonly validTo: string;
       readonly serial: string;
     }
-  | { readonly kind: "json"; readonly value: unknown }
+  | { readonly kind: "json"; readonly text: string; readonly value: unknown }
   | { readonly kind: "text"; readonly text: string }
   | { readonly kind: "bytes" };
 
@@ -124,7 +124,7 @@ export function readable(entry: Uint8Array): Readable {
   if (text === null) return { kind: "bytes" };
   if (/^[[{]/.test(text)) {
     try {
-      return { kind: "json", value: JSON.parse(text) };
+      return { kind: "json", text, value: JSON.parse(text) };
     } catch {
       // a text that begins like JSON
     }
@@ -166,8 +166,7 @@ function readableLine(content: Readable, entry: Uint8Array): string {
   switch (content.kind) {
     case "certificate":
       return `certificate ${content.subject}\n    issuer ${content.issuer}\n    valid ${content.validFrom} to ${content.validTo}, serial ${content.serial}`;
-    case "json":
-      return JSON.stringify(content.value);
+    case "json": // as it was written: a number may have more digits than we can hold
     case "text":
       return content.text.trimEnd().replaceAll("\n", "\n    ");
     default:

@@ -15,6 +15,7 @@ import { checkPolicy, type Policy, parsePolicy } from "../engine/log/policy.ts";
 import { openProof, parseProof } from "../engine/log/proof-file.ts";
 import { type LogSource, type VerifyReport, verifyLog } from "../engine/log/verify.ts";
 import { type ClientCluster, logAddresses, resolveCluster } from "./cluster.ts";
+import { eachCopy } from "./each-copy.ts";
 import { cosignersOf, knownCosigners, logOption, mustBeMain, openLogAccess, urlSource } from "./log-client.ts";
 import { countedEntries, fileError, readEntryFile, readFileUpTo } from "./log-entries.ts";
 import { cosignedBy, readHead } from "./log-head.ts";
@@ -102,7 +103,7 @@ async function verifyProof(ctx: VerifyContext, file: string): Promise<void> {
   if (missing !== undefined) throw new EngineError("LOG_SIGNATURE", `no cosignature of ${missing.name} on the checkpoint`);
   const { origin, size, root } = checkpoint;
   await ctx.answer(
-    { verified: true, file, origin, index: proof.index, size, root: toHex(root), leafHash: toHex(leaf), cosigned },
+    { ok: true, file, origin, index: proof.index, size, root: toHex(root), leafHash: toHex(leaf), cosigned },
     `${file}: entry ${proof.index} of ${origin}, in the head of size ${size}${cosignedText(cosigned)}`,
   );
 }
@@ -149,23 +150,14 @@ function parsedKey(name: string, text: string): Vkey {
 /** `cosigners` are known, not required; `close` ends what the source reads from. */
 type Target = { readonly name: string; readonly source: LogSource; readonly vkey: Vkey; readonly cosigners: readonly Vkey[]; close(): Promise<void> };
 
-/** Each target is verified even where one before it failed; then the first failure is the command's. */
+/** Each copy is verified even where one before it failed; what is wrong with each is said. */
 async function verifyLogs(ctx: VerifyContext, target: string | undefined): Promise<void> {
   const { options } = ctx;
   const policy = await readPolicy(options.policy);
   const old = await Promise.all(options.old.map((file) => readFileUpTo(file, NOTE_BYTES_MAX)));
-  const cosigners = options.cosigner.map(cosignerKey);
-  let failure: EngineError | null = null;
-  for (const openTarget of await targetsOf(ctx, target)) {
-    try {
-      await verifyTarget(ctx, await openTarget(), { old, cosigners, ...(policy === undefined ? {} : { policy }) });
-    } catch (error) {
-      if (!(error instanceof EngineError)) throw error;
-      if (failure !== null) ctx.note(`error[${error.code}]: ${error.message}`);
-      failure ??= error;
-    }
-  }
-  if (failure !== null) throw failure;
+  const asked = { old, cosigners: options.cosigner.map(cosignerKey), ...(policy === undefined ? {} : { policy }) };
+  const targets = await targetsOf(ctx, target);
+  await eachCopy(ctx, targets, async (open) => verifyTarget(ctx, await open(), asked));
 }
 
 async function verifyTarget(
@@ -197,7 +189,7 @@ function answerReport(ctx: VerifyContext, name: string, { checkpoint, bundles, t
   const { origin, size, root } = checkpoint;
   const seconds = Math.round(tookMs) / 1_000;
   return ctx.answer(
-    { verified: true, target: name, origin, size, root: toHex(root), entries: size, bundles, tiles, bytes, seconds, cosigned },
+    { ok: true, target: name, origin, size, root: toHex(root), entries: size, bundles, tiles, bytes, seconds, cosigned },
     `${name}: ${origin}, size ${size}, root ${toHex(root)}\n  ${countedEntries(size)}, ${tiles} ${tiles === 1 ? "tile" : "tiles"}, ${seconds} s${cosignedText(cosigned)}`,
   );
 }

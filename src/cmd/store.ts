@@ -7,6 +7,7 @@ import { compareBytes, toHex } from "../engine/base/bytes.ts";
 import { EngineError } from "../engine/base/errors.ts";
 import type { Difference } from "../engine/store/diff.ts";
 import { keyOwner } from "../engine/store/keys.ts";
+import { eachCopy } from "./each-copy.ts";
 import { command, type OptionSpec } from "./spec.ts";
 import { describeKey, parseKey, prefixRange } from "./store-key.ts";
 import { DATABASES, databaseNamed, nodeFolder, nodeFolders, type OpenDatabase, readOr, rowsOf, withDatabase, withDatabases } from "./store-open.ts";
@@ -131,23 +132,15 @@ const storeCheck = command({
   errors: ["STORE_CORRUPT", "STORE_TRUNCATED", "NOT_FOUND", "UNKNOWN_NODE"],
   examples: ["cairn store check", "cairn store check ./cluster/b --json"],
   async run(ctx) {
-    let failure: EngineError | null = null;
-    for (const dir of await nodeFolders(ctx.args.dir, ctx.cluster)) {
-      try {
-        await withDatabases(dir, DATABASES, async (databases) => {
-          for (const database of databases) {
-            const { db } = database;
-            const { rows, bytes } = checkDatabase(database);
-            await ctx.answer({ dir, db, rows, bytes, ok: true }, `${dir} ${db}: ${rows} rows, ${bytes} bytes, every checksum right`);
-          }
-        });
-      } catch (error) {
-        if (!(error instanceof EngineError)) throw error;
-        if (failure !== null) ctx.note(`error[${error.code}]: ${error.message}`);
-        failure ??= error;
-      }
-    }
-    if (failure !== null) throw failure;
+    await eachCopy(ctx, await nodeFolders(ctx.args.dir, ctx.cluster), (dir) =>
+      withDatabases(dir, DATABASES, async (databases) => {
+        for (const database of databases) {
+          const { db } = database;
+          const { rows, bytes } = checkDatabase(database);
+          await ctx.answer({ ok: true, dir, db, rows, bytes }, `${dir} ${db}: ${rows} rows, ${bytes} bytes, every checksum right`);
+        }
+      }),
+    );
   },
 });
 

@@ -9,6 +9,7 @@ import { fromBase64, fromHex, toHex, utf8 } from "../../src/engine/base/bytes.ts
 import { bundleOf } from "../../src/engine/log/entry.ts";
 import { certificatesOf } from "../../src/engine/log/pem.ts";
 import { tilePath, tilesOf } from "../../src/engine/log/tile.ts";
+import { createCluster } from "../../src/engine/node/cluster-folder.ts";
 import { loadNode } from "../../src/engine/node/config.ts";
 import { openDisk } from "../../src/engine/node/disk.ts";
 import { logKeys } from "../../src/engine/store/keys.ts";
@@ -43,6 +44,7 @@ const write = (name: string, bytes: string | Uint8Array): string => {
   writeFileSync(path(name), bytes);
   return name;
 };
+const node = (at: number): string => ready.nodes[at]?.dir ?? "";
 const logs = (): string[] => ready.nodes.map(({ log }) => log);
 const ok = (run: Run): Run => {
   expect([run.stderr, run.status]).toEqual([run.stderr, 0]);
@@ -156,9 +158,7 @@ describe("add", () => {
     expect(names.sort()).toEqual(["p1", "p2"].map((text) => `${toHex(naiveLeaf(utf8(text)))}.tlog-proof`).sort());
     for (const name of names) {
       const words = ["log", "verify", `proofs/${name}`, "--hash", name.slice(0, 64), "--vkey", ready.log.vkey, "--json"];
-      expect(rowsOf(ok(await cairn(words, { cluster: null })).stdout)).toMatchObject([
-        { verified: true, origin: ready.log.origin, leafHash: name.slice(0, 64) },
-      ]);
+      expect(rowsOf(ok(await cairn(words, { cluster: null })).stdout)).toMatchObject([{ ok: true, origin: ready.log.origin, leafHash: name.slice(0, 64) }]);
     }
   });
 });
@@ -274,7 +274,7 @@ describe("verify a proof", () => {
 });
 
 describe("verify a log", () => {
-  type Report = { verified: boolean; target: string; size: number; root: string; entries: number };
+  type Report = { ok: boolean; target: string; size: number; root: string; entries: number };
 
   test("over every frontend, one address, every folder and one folder: the same root", async () => {
     const node = ready.nodes[1]?.dir ?? "";
@@ -282,7 +282,7 @@ describe("verify a log", () => {
     const reports = runs.map((run) => rowsOf<Report>(ok(run).stdout));
     expect(reports.map((each) => each.length)).toEqual([3, 1, 3, 1]);
     const leaves = (await allEntries()).slice(0, 300).map(({ leafHash }) => fromHex(leafHash) as Uint8Array);
-    for (const report of reports.flat()) expect(report).toMatchObject({ verified: true, size: 300, entries: 300, root: toHex(naiveRoot(leaves)) });
+    for (const report of reports.flat()) expect(report).toMatchObject({ ok: true, size: 300, entries: 300, root: toHex(naiveRoot(leaves)) });
   });
 
   test("an older head must be extended, and never another log's or a larger one", async () => {
@@ -340,6 +340,23 @@ describe("verify a log", () => {
     flipAfter(path("copy/log/data.mdb"), tile.with(5, (tile[5] ?? 0) ^ 1), 40);
     const flipped = await cairn(["log", "verify", "copy"]);
     expect([failureOf(flipped), flipped.stderr]).toEqual(["STORE_CORRUPT 7", expect.stringContaining("tile/1/000")]);
+    // One damaged copy does not hide what the others are.
+    cpSync(join(bench.data, "cluster.json"), path("three/cluster.json"));
+    for (const [id, from] of [
+      ["a", node(0)],
+      ["b", path("copy")],
+      ["c", node(1)],
+    ] as const)
+      cpSync(from, path(`three/${id}`), { recursive: true });
+    const three = await cairn(["log", "verify", "three", "--json"]);
+    expect(three.status).toBe(7);
+    expect(rowsOf(three.stdout)).toMatchObject([
+      { ok: true },
+      { ok: false, error: { code: "STORE_CORRUPT" } },
+      { ok: true },
+      { error: { code: "STORE_CORRUPT" } },
+    ]);
+    expect(three.stderr).toContain("1 of 3 copies failed");
   });
 });
 
@@ -354,7 +371,7 @@ describe("tail", () => {
     for (const text of [
       "certificate C=SE, O=Example Org, CN=example.org",
       "valid 2026-11-21T14:42:07.000Z to 2036-11-18",
-      '{"b":1,"a":[2]}',
+      '{"b": 1,  "a":[2]}',
       "plain text",
       "8 bytes  1b5b33316d726564",
     ])
@@ -386,7 +403,25 @@ describe("tail", () => {
   });
 });
 
-test("init: a log has one first head", async () => expect(failureOf(await cairn(["log", "init"]))).toBe("LOG_EXISTS 5"));
+test("init: a log has one first head; before it there is nothing to read, and entries wait", async () => {
+  expect(failureOf(await cairn(["log", "init"]))).toBe("LOG_EXISTS 5");
+  const cluster = await createCluster(path("young"), { nodeCount: 1, knobs: {} });
+  const dir = cluster.nodes[0]?.dir ?? "";
+  const node = bench.spawn("node", "run", "--dir", dir);
+  const here = { cluster: path("young") };
+  await eventually(
+    () => cairn(["node", "status"], here),
+    ({ status }) => status === 0,
+  );
+  for (const words of ["tail", "checkpoint", "proof 0", "verify"])
+    expect(failureOf(await cairn(["log", ...words.split(" ")], here))).toBe("LOG_UNINITIALISED 6");
+  expect(rowsOf(ok(await cairn(["log", "add", "--lines", "-"], { ...here, stdin: "early\n" })).stdout)).toHaveLength(1);
+  expect(rowsOf(ok(await cairn(["log", "init", "--dir", dir, "--json"])).stdout)).toMatchObject([{ step: "init", changed: true }]);
+  ok(await cairn(["log", "add", "--lines", "-", "--wait", "signed"], { ...here, stdin: "early\n" }));
+  expect(ok(await cairn(["log", "tail", "--text"], here)).stdout).toBe("0  early\n");
+  node.kill("SIGTERM");
+  await node.exited;
+});
 
 test("a cluster known by its admin addresses only tells where its log is", async () => {
   const cluster = ready.nodes.map(({ admin }) => admin).join(",");
