@@ -41,6 +41,7 @@ const makeWorld =
     const size = words.count("size", 0);
     const seed = words.count("seed", 1);
     const cosign = words.oneOf("cosign", ["prefer", "require"], "prefer");
+    const isBare = words.oneOf("init", ["yes", "no"], "yes") === "no";
     words.oneOf("register", ["local"], "local");
     if (primary === undefined || others.length > 0) throw words.refuse("primary: want one node");
     for (const id of [...storages, primary, ...secondaries, ...frontends]) nodeId(id); // words let `register` pass: here it names no node
@@ -48,7 +49,9 @@ const makeWorld =
     if (size > SIZE_MAX) throw words.refuse(`size is ${size}, at most ${SIZE_MAX}`);
     if (backupquorum > secondaries.length) throw new EngineError("MERGE_QUORUM_IMPOSSIBLE", `backupquorum ${backupquorum}, secondaries ${secondaries.length}`);
     const story = new StoryCluster(seed, { storages, primary, secondaries, frontends, backupquorum, storagequorum, cosign });
-    story.begin(size);
+    if (isBare && size > 0) throw words.refuse("size= wants a first head");
+    if (isBare) story.beginBare();
+    else story.begin(size);
     return { world: story.world, story };
   };
 
@@ -92,7 +95,7 @@ const spec = (name: string, summary: string, roles: Roles, example: string): Are
   summary,
   example,
   forms: [
-    "[storage=a,b] [primary=p] [secondaries=s1,s2] [frontends=f] [quorum=1] [storagequorum=2] [size=0] [seed=1] [cosign=prefer|require] [register=local]",
+    "[storage=a,b] [primary=p] [secondaries=s1,s2] [frontends=f] [quorum=1] [storagequorum=2] [size=0] [seed=1] [cosign=prefer|require] [register=local] [init=yes|no]",
   ],
   makeWorld: makeWorld(roles),
   verbs: [...mergeVerbs, ...mergeFaultVerbs, ...logVerbs],

@@ -80,6 +80,16 @@ export class StoryCluster extends MergeCluster {
     return rows.register(this.snapOf(this.primary), this.config(this.primary).log)?.head?.size ?? null;
   }
 
+  /** Everything up, and nothing else: `log init` has not been run. */
+  beginBare(): void {
+    const { world } = this;
+    world.trace.recording = false;
+    this.startNodes();
+    runFor(world, 0);
+    world.check = () => this.check();
+    world.trace.recording = true;
+  }
+
   /** Everything up, the first head made, and `size` entries signed and published; nothing of it is told, and the watch begins behind it. */
   begin(size: number): void {
     const { world } = this;

@@ -73,6 +73,13 @@ export const mergeVerbs: readonly Verb<MergeScene>[] = [
     run: ({ story }, words) => steps(story, words, [[{ step: "dist" }]]),
   },
   {
+    name: "log init",
+    forms: ["[start]"],
+    example: "log init",
+    summary: "make the first head, of size 0: once in the life of a log, a world has it unless it was made with init=no",
+    run: ({ story }, words) => steps(story, words, [[{ step: "init" }]]),
+  },
+  {
     name: "merge run",
     forms: ["[rounds=N] [mode=sequence|parallel]"],
     example: "merge run rounds=3 mode=parallel",
