@@ -7,7 +7,7 @@ import { REGISTER } from "../base/ids.ts";
 import { unreachable } from "../base/invariant.ts";
 import type { Answer } from "../wire/messages.ts";
 import { type DistEffect, type DistState, finish } from "./dist-state.ts";
-import { onCosign, onCosignEnd, onFrontend, onFrontendSilence, onPublishEnd } from "./release.ts";
+import { isPublishing, onCosign, onCosignEnd, onFrontend, onFrontendSilence, onPublishEnd } from "./release.ts";
 import { closeGate, onGate, onStaged, onSwap, onUnknown, start } from "./signer.ts";
 
 export function stepDist(state: DistState, event: Event<never, Answer>, snap: Snapshot): DistEffect[] {
@@ -65,7 +65,7 @@ function onLost(state: DistState, peer: string, snap: Snapshot, timeMs: number):
   if ((state.phase === "swapping" || state.phase === "reading") && peer === REGISTER) return onUnknown(state);
   if (state.phase !== "releasing") return [];
   for (const [requestId, secondary] of state.cosignAsked) {
-    if (secondary === peer && state.senders.length === 0) return onCosign(state, requestId, "lost", snap);
+    if (secondary === peer && !isPublishing(state)) return onCosign(state, requestId, "lost", snap);
   }
   return onFrontendSilence(state, peer, "lost", snap);
 }

@@ -56,7 +56,7 @@ function recordSth(state: DistState, head: Head, snap: Snapshot): DistEffect[] {
 
 export function onCosign(state: DistState, requestId: number, body: Answer | "lost", snap: Snapshot): DistEffect[] {
   const secondary = state.cosignAsked.get(requestId);
-  if (secondary === undefined || state.senders.length > 0) return [{ kind: "mark", name: "sign.late-answer" }];
+  if (secondary === undefined || isPublishing(state)) return [{ kind: "mark", name: "sign.late-answer" }];
   state.cosignAsked.delete(requestId);
   if (body !== "lost" && body.kind === "backup.cosigned") takeLine(state, secondary, body);
   else if (body !== "lost" && body.kind === "refused" && body.code !== "LOG_NOT_VERIFIED")
@@ -76,7 +76,7 @@ function takeLine(state: DistState, secondary: NodeId, body: AnswerOf<"backup.co
 /** Enough lines, or the time is over. */
 export function onCosignEnd(state: DistState, snap: Snapshot): DistEffect[] {
   const { config, head } = state;
-  if (head === null || state.senders.length > 0) return [];
+  if (head === null || isPublishing(state)) return [];
   const short = state.cosignLines.size < config.backupquorum;
   if (short && config.cosign === "require") {
     const silent = config.secondaries.filter((each) => !state.cosignLines.has(each));
@@ -147,11 +147,14 @@ function onSettled(state: DistState, requestId: number): DistEffect[] {
   return end(state);
 }
 
+/** The note that goes out is known from the moment that cosignatures are no longer waited for. */
+export const isPublishing = (state: DistState): boolean => state.note !== null;
+
 const everyoneIsDone = (state: DistState): boolean => state.senders.every(isOver) && state.settleAsked.size === 0;
 
 /** Once everybody who answered is done, silent frontends and storage nodes hold the next head back no longer than this. */
 function end(state: DistState): DistEffect[] {
-  if (state.phase !== "releasing") return [];
+  if (state.phase !== "releasing" || !isPublishing(state)) return []; // a peer that goes before is one of an earlier run
   if (everyoneIsDone(state)) return finish(state, refusal(state));
   const silent = state.senders.every((sender) => isOver(sender) || sender.at === null);
   if (!silent || state.hurried) return [];
