@@ -104,9 +104,10 @@ export class Channel {
       for (const part of parts) this.waitingBytes += part.length;
       return;
     }
-    const frame = this.sealer.seal(...parts);
-    this.outbox.push(frame);
-    this.waitingBytes += frame.length;
+    for (const piece of this.sealer.sealPieces(parts)) {
+      this.outbox.push(piece);
+      this.waitingBytes += piece.length;
+    }
     this.planFlush();
   }
 

@@ -10,11 +10,15 @@ import { invariant } from "../base/invariant.ts";
 /** A byte order mark is text like any other: dropping it would give one value two encodings. */
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Grows by doubling; `bytes` are copied in once. */
+/** Grows by doubling; `bytes` are copied in once, and not again where the writer was told how many there will be. */
 export class Writer {
-  private parts: Uint8Array = new Uint8Array(256);
-  private view: DataView = viewOf(this.parts);
+  private parts: Uint8Array;
+  private view: DataView;
   private used = 0;
+  constructor(bytesHint = 256) {
+    this.parts = new Uint8Array(bytesHint);
+    this.view = viewOf(this.parts);
+  }
   private room(length: number): number {
     const at = this.used;
     this.used += length;
@@ -210,7 +214,7 @@ export function messages<Table extends Record<string, readonly [tag: number, fie
   return {
     encode(message: Message): Uint8Array {
       const { tag, codec } = byKind.get(message.kind) as { tag: number; codec: Field<unknown> };
-      const to = new Writer();
+      const to = new Writer(roomFor(message));
       to.u8(tag);
       codec.write(to, message);
       return to.done();
@@ -227,6 +231,17 @@ export function messages<Table extends Record<string, readonly [tag: number, fie
     },
     kinds: [...byKind.keys()] as (keyof Table & string)[],
   };
+}
+
+/** About what a message takes: all of its large fields, and something for the others. A megabyte is then allocated once. */
+function roomFor(message: Readonly<Record<string, unknown>>): number {
+  let room = 256;
+  for (const name in message) {
+    const value = message[name];
+    if (value instanceof Uint8Array) room += value.length;
+    else if (Array.isArray(value)) room += value.length * 8;
+  }
+  return room;
 }
 
 /** The message union of a table made by `messages`. */

@@ -6,7 +6,7 @@
  * Never goes on after a frame that did not open.
  */
 import { createCipheriv, createDecipheriv, hkdfSync } from "node:crypto";
-import { utf8, viewOf } from "../base/bytes.ts";
+import { concatBytes, utf8, viewOf } from "../base/bytes.ts";
 import { EngineError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
 import { FRAME_BYTES_MAX, FRAME_HEADER_BYTES, setFrameLength } from "./frame.ts";
@@ -69,22 +69,24 @@ export class Sealer {
 
   /** A whole frame, length included, whose plaintext is the parts one after the other. */
   seal(...parts: readonly Uint8Array[]): Uint8Array {
+    return concatBytes(...this.sealPieces(parts));
+  }
+
+  /** The same frame in pieces, to be sent one behind the other: a megabyte is not copied only to lie beside its length. */
+  sealPieces(parts: readonly Uint8Array[]): Uint8Array[] {
     let length = 0;
     for (const part of parts) length += part.length;
     invariant(length + TAG_BYTES <= FRAME_BYTES_MAX, "a sealed frame fits FRAME_BYTES_MAX");
     const { key, nonce } = this.schedule.advance(length);
-    const frame = new Uint8Array(FRAME_HEADER_BYTES + length + TAG_BYTES);
-    setFrameLength(frame, length + TAG_BYTES);
+    const header = new Uint8Array(FRAME_HEADER_BYTES);
+    setFrameLength(header, length + TAG_BYTES);
     const cipher = createCipheriv("aes-256-gcm", key, nonce);
-    cipher.setAAD(frame.subarray(0, FRAME_HEADER_BYTES));
-    let at = FRAME_HEADER_BYTES;
-    for (const part of parts) {
-      frame.set(cipher.update(part), at);
-      at += part.length;
-    }
+    cipher.setAAD(header);
+    const pieces: Uint8Array[] = [header];
+    for (const part of parts) pieces.push(cipher.update(part));
     cipher.final();
-    frame.set(cipher.getAuthTag(), at);
-    return frame;
+    pieces.push(cipher.getAuthTag());
+    return pieces;
   }
 }
 
