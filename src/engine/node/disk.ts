@@ -14,6 +14,7 @@ import { type Environment, type EnvironmentSnapshot, type EnvironmentStat, openE
 import { roomBytesOf } from "../store/lmdb-file.ts";
 import type { RangeOptions, StoreSnapshot } from "../store/types.ts";
 import { changeFile, type FileCalls, fileCalls, fileList, fileRead, fileSize, insidePath } from "./file-changes.ts";
+import { type Mapping, mappingsOf, releasePages } from "./mapped-pages.ts";
 
 export type DiskWrite = {
   readonly db: Db;
@@ -52,6 +53,8 @@ const DATABASES: Readonly<Record<EnvironmentName, readonly Db[]>> = { store: ["r
 /** Room for what is already promised: merging and trimming write before they free. */
 const NEARLY_FULL_SHARE = 0.05;
 const NEARLY_FULL_BYTES = 1_024 ** 3;
+/** Between two times that pages read so far are let go: a few thousand of them at full speed. */
+const RELEASE_MS = 200;
 /** Asked for beyond the bytes of a write that has both parts, so that its files do not fail after its batch is stored. */
 const SPARE_BYTES = 4 * 1_024 * 1_024;
 
@@ -68,6 +71,9 @@ class RealDisk implements Disk {
   private readonly calls: FileCalls;
   private readonly environments = new Map<EnvironmentName, Environment<Db>>();
   private readonly writing = new Set<Promise<void>>();
+  /** Of the environments, while they are open. */
+  private readonly mappings: Mapping[] = [];
+  private releasing: NodeJS.Timeout | null = null;
   private dead: EngineError | null = null;
   private closed = false;
 
@@ -80,14 +86,26 @@ class RealDisk implements Disk {
   environment(name: EnvironmentName): Environment<Db> {
     let found = this.environments.get(name);
     if (found === undefined) {
+      const file = join(this.dir, name, "data.mdb");
+      const others = mappingsOf(file).map(({ start }) => start);
       found = openEnvironmentSync(join(this.dir, name), DATABASES[name], { create: this.create || name === "small" });
       this.environments.set(name, found);
+      this.mappings.push(...mappingsOf(file).filter(({ start }) => !others.includes(start)));
     }
     return found;
   }
 
+  /** What is read stays resident until then, in this process alone. */
+  private releaseSoon(): void {
+    this.releasing ??= setTimeout(() => {
+      this.releasing = null;
+      for (const mapping of this.mappings) releasePages(mapping);
+    }, RELEASE_MS).unref();
+  }
+
   snapshot(): Snapshot & Disposable {
     this.checkOpen();
+    this.releaseSoon();
     return new DiskSnapshot(this.dir, (name) => {
       if (name === "small" && !existsSync(join(this.dir, name))) return null;
       return this.environment(name).snapshot();
@@ -154,6 +172,9 @@ class RealDisk implements Disk {
 
   async close(): Promise<void> {
     this.closed = true;
+    if (this.releasing !== null) clearTimeout(this.releasing);
+    this.releasing = null;
+    this.mappings.length = 0;
     await Promise.all(this.writing);
     for (const environment of this.environments.values()) await environment.close();
     this.environments.clear();

@@ -1,0 +1,42 @@
+/** Resident memory does not follow the store: what a process has read is let go, and reads again as it was. */
+import { expect, test } from "bun:test";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openDisk } from "../../src/engine/node/disk.ts";
+import { mappingsOf, releasePages } from "../../src/engine/node/mapped-pages.ts";
+
+const ROWS = 256;
+const ROW_BYTES = 64 * 1_024;
+
+const key = (i: number): Uint8Array => Uint8Array.of(1, i);
+const value = (i: number): Uint8Array => new Uint8Array(ROW_BYTES).fill(i);
+
+/** KiB of mapped files that are resident in this process. */
+async function residentKib(): Promise<number> {
+  const status = await readFile("/proc/self/status", "utf8");
+  return Number(/^RssFile:\s+(\d+)/m.exec(status)?.[1]);
+}
+
+test.skipIf(process.platform !== "linux")("pages that were read are let go, and read again as they were", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "cairn-mapped-"));
+  try {
+    const disk = await openDisk(dir);
+    await disk.write({ db: "log", batch: Array.from({ length: ROWS }, (_, i) => ({ op: "put", key: key(i), value: value(i) }) as const) });
+    const mappings = mappingsOf(join(dir, "log", "data.mdb"));
+    expect(mappings.length).toBe(1);
+    const readAll = (): void => {
+      using snap = disk.snapshot();
+      for (let i = 0; i < ROWS; i++) expect(snap.get("log", key(i))).toEqual(value(i));
+    };
+    readAll();
+    const beforeKib = await residentKib();
+    for (const mapping of mappings) releasePages(mapping);
+    expect(beforeKib - (await residentKib())).toBeGreaterThan((ROWS * ROW_BYTES) / 2_048); // half of what was read
+    readAll();
+    await disk.close();
+    expect(mappingsOf(join(dir, "log", "data.mdb"))).toEqual([]);
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+});
