@@ -47,18 +47,15 @@ export function quorumSize(currentSize: number, positions: readonly number[], k:
 }
 
 export function choose(snap: Snapshot, config: MergeConfig, k: number = config.backupquorum): Choice {
-  const current = readCurrentSize(snap, config);
-  const edgeSize = readEdge(snap, config.log).size;
   const reader = new LogReader(snap, config.log);
-  const currentSize = current.kind === "ok" && current.value.size <= edgeSize ? current.value.size : 0;
+  const { currentSize, currentWhy } = readCurrent(snap, config, reader);
   const standings = config.secondaries.map((secondary) => standing(snap, config, reader, secondary, currentSize));
   const sizes = standings.map((each) => each.size);
   const size = quorumSize(currentSize, sizes, k) ?? 0;
   const behind = standings.filter((each) => each.size < currentSize).map((each) => each.secondary);
   return {
     currentSize,
-    currentWhy:
-      current.kind !== "ok" ? current.why : current.value.size > edgeSize ? `currentsize says ${current.value.size}, the order ends at ${edgeSize}` : null,
+    currentWhy,
     standings,
     k,
     size,
@@ -67,6 +64,18 @@ export function choose(snap: Snapshot, config: MergeConfig, k: number = config.b
     missingCount: Math.max(0, k - (standings.length - behind.length)),
     behind,
   };
+}
+
+/** A file that says more than the order, or was written for another one, counts for nothing. */
+function readCurrent(snap: Snapshot, config: MergeConfig, reader: LogReader): Pick<Choice, "currentSize" | "currentWhy"> {
+  const current = readCurrentSize(snap, config);
+  if (current.kind !== "ok") return { currentSize: 0, currentWhy: current.why };
+  const { size, root } = current.value;
+  const edgeSize = readEdge(snap, config.log).size;
+  if (size > edgeSize) return { currentSize: 0, currentWhy: `currentsize says ${size}, the order ends at ${edgeSize}` };
+  const mine = reader.rootAt(size);
+  if (equalBytes(mine, root)) return { currentSize: size, currentWhy: null };
+  return { currentSize: 0, currentWhy: `currentsize ${size} names root ${toHex(root)}, ours is ${toHex(mine)}` };
 }
 
 function standing(snap: Snapshot, config: MergeConfig, reader: LogReader, secondary: NodeId, currentSize: number): Standing {
