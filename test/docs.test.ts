@@ -43,7 +43,7 @@ describe("every command", () => {
   for (const spec of registry)
     test(`cairn ${spec.name}: examples parse, errors are in the table, names are unique`, () => {
       for (const example of spec.examples) {
-        const line = /(?:^|<\()cairn ([^)|]*)/.exec(example)?.[1];
+        const line = /(?:^|<\(|\| )cairn ([^)|]*)/.exec(example)?.[1];
         expect(parseWords(wordsOf(line ?? ""), registry)).toMatchObject({ kind: "run", spec: { name: spec.name } });
       }
       expect(spec.examples.length).toBeGreaterThan(0);
