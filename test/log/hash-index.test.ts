@@ -119,7 +119,7 @@ test("runs: many batches of all sizes, against the plain rows, across merges of 
   expect(Math.max(...readManifest(runs, AT).runs.map((run) => run.level))).toBeGreaterThanOrEqual(3);
   expect(runCountMax).toBeLessThan(25); // four levels of at most six or so
   expect(opCountMax).toBeLessThan(150); // 3,023 records at most, and twice as many for each of four merges, in blocks of 250
-});
+}, 60_000);
 
 test("runs: what merges leave behind is removed", () => {
   const random = prng(2);
