@@ -1,0 +1,136 @@
+/**
+ * `npm run campaign -- list | NAME`: what takes too long for a test run and is run before something is called done: all
+ * seeds, all planted mistakes, the full crash grid, many real kills, the bench. A result is appended to
+ * test/campaigns.md with its day, the machine and the figures, also when something broke; the exit status says which.
+ */
+import { appendFile } from "node:fs/promises";
+import { cpus, loadavg, totalmem } from "node:os";
+import { type KillPoint, KillRun, planKills, pointText } from "../test/faults/kill-run.ts";
+
+const RESULTS = "test/campaigns.md";
+const BINARY = "dist/cairn";
+const SEEDS = 2_000;
+const KILLS = 60;
+/** Another seed is another campaign: it draws other points. */
+const KILL_SEED = 2_026;
+
+type Outcome = { readonly isOk: boolean /** Lines of the result. */; readonly says: readonly string[] };
+type Campaign = { readonly name: string; readonly means: string; run(words: readonly string[]): Promise<Outcome> };
+type Row = Readonly<Record<string, unknown>>;
+
+const campaigns: readonly Campaign[] = [
+  { name: "merge-seeds", means: `${SEEDS} seeds of the merge (or: merge-seeds N|A..B)`, run: ([seeds]) => mergeSeeds(seeds ?? String(SEEDS)) },
+  { name: "merge-mutants", means: "each planted mistake, hunted from the first seed on", run: mergeMutants },
+  { name: "merge-grid", means: "a crash at every boundary of a merge, of the node and of the cluster", run: mergeGrid },
+  { name: "merge-kill", means: `${KILLS} kill -9 of real processes under load (or: merge-kill COUNT SEED)`, run: mergeKill },
+  { name: "merge-bench", means: "the bench of the merge on this machine", run: mergeBench },
+];
+
+const [name = "list", ...words] = process.argv.slice(2);
+const campaign = campaigns.find((each) => each.name === name);
+if (name === "list") for (const each of campaigns) process.stdout.write(`${each.name.padEnd(14)} ${each.means}\n`);
+else if (campaign === undefined) {
+  process.stderr.write(`no campaign is called ${name}: \`npm run campaign -- list\` names them\n`);
+  process.exitCode = 2;
+} else await perform(campaign);
+
+async function perform({ name: title, run }: Campaign): Promise<void> {
+  const startedMs = performance.now();
+  const started = new Date();
+  const [load] = loadavg();
+  const { isOk, says } = await run(words);
+  const seconds = Math.round((performance.now() - startedMs) / 1_000);
+  const cpu = cpus();
+  const machine = `${cpu.length} × ${cpu[0]?.model ?? "unknown"}, ${Math.round(totalmem() / 1_024 ** 3)} GiB, load ${load?.toFixed(1)} before`;
+  const head = [`## ${started.toISOString().slice(0, 16).replace("T", " ")} ${[title, ...words].join(" ")}: ${isOk ? "ok" : "FAILED"}`, ""];
+  const facts = [`commit ${await commit()}`, machine, `${seconds} s`].map((fact) => `- ${fact}`);
+  const text = [...head, ...facts, ...says.map((line) => `- ${line}`)].join("\n");
+  await appendFile(RESULTS, `\n${text}\n`);
+  process.stdout.write(`${text}\n`);
+  process.exitCode = isOk ? 0 : 8;
+}
+
+async function commit(): Promise<string> {
+  const git = Bun.spawn(["git", "describe", "--always", "--dirty"], { stdout: "pipe", stderr: "ignore" });
+  return (await git.stdout.text()).trim() || "unknown";
+}
+
+/** Rows of a command of ours; what it says on stderr passes through. */
+async function rowsOf(command: readonly string[], onRow: (row: Row) => void): Promise<number> {
+  const child = Bun.spawn([...command], { stdin: "ignore", stdout: "pipe", stderr: "inherit" });
+  const decoder = new TextDecoder();
+  let rest = "";
+  for await (const chunk of child.stdout) {
+    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) if (line.startsWith("{")) onRow(JSON.parse(line) as Row);
+  }
+  return child.exited;
+}
+
+async function mergeSeeds(seeds: string): Promise<Outcome> {
+  let row: Row = {};
+  const status = await rowsOf([BINARY, "sim", "run", "--area", "merge", "--seeds", seeds, "--json"], (each) => {
+    row = each;
+  });
+  const violations = (row["violations"] ?? []) as readonly { reproduce: string; invariant: string }[];
+  const summary = `${row["seeds"]} seeds, ${row["events"]} events, ${row["eventsPerSecond"]} events/s, ${violations.length} violations, trace ${row["traceHash"]}`;
+  return { isOk: status === 0, says: [summary, ...violations.map(({ invariant, reproduce }) => `${invariant}: \`${reproduce}\``)] };
+}
+
+/** Planted mistakes are in a source tree only. */
+async function mergeMutants(): Promise<Outcome> {
+  const says: string[] = [];
+  const status = await rowsOf([process.execPath, "src/cmd/main.ts", "sim", "run", "--mutants", "merge", "--json"], ({ mutant, seed, invariant }) => {
+    says.push(seed === null ? `${mutant}: NOT SEEN` : `${mutant}: seed ${seed}, ${invariant}`);
+    process.stderr.write(`${says.at(-1)}\n`);
+  });
+  return { isOk: status === 0, says };
+}
+
+async function mergeGrid(): Promise<Outcome> {
+  const broken: string[] = [];
+  let summary: Row = {};
+  const status = await rowsOf([BINARY, "sim", "grid", "merge", "--json"], (row) => {
+    if (row["event"] === "grid") summary = row;
+    else if (row["violation"] !== null || row["outcome"] !== "ok") broken.push(`${row["at"]}: ${JSON.stringify(row["violation"])}: \`${row["reproduce"]}\``);
+  });
+  const { boundaries, cells, points, ok, violations } = summary;
+  const says = [`${cells} cells: a crash at each of ${boundaries} boundaries (${points} kinds of point), ${ok} ok, ${violations} violations`, ...broken];
+  return { isOk: status === 0 && broken.length === 0, says };
+}
+
+async function mergeKill([count, seed]: readonly string[]): Promise<Outcome> {
+  const points = planKills(Number(count ?? KILLS), Number(seed ?? KILL_SEED));
+  const tally = new Map<string, number>();
+  let [point, done, slowestMs]: [KillPoint | null, number, number] = [null, 0, 0];
+  await using run = await KillRun.open(BINARY, Number(seed ?? KILL_SEED));
+  try {
+    for (point of points) {
+      const row = await run.kill(point);
+      process.stdout.write(`${JSON.stringify(row)}\n`);
+      for (const key of [
+        `by a ${row.died}`,
+        `of ${point.victim.kind === "node" ? `node ${point.victim.name}` : `the ${point.victim.kind}`}`,
+        `with the ${row.scope}`,
+      ])
+        tally.set(key, (tally.get(key) ?? 0) + 1);
+      slowestMs = Math.max(slowestMs, row.settledMs);
+      done += 1;
+    }
+    point = null;
+    const { entries, acknowledged, heads } = await run.finish();
+    const each = [...tally].sort().map(([key, times]) => `${times} ${key}`);
+    const held = `${acknowledged} acknowledged entries, all in a log of ${entries} that verifies on every node; ${heads} heads seen, all of one log`;
+    return { isOk: true, says: [`${done} kills: ${each.join(", ")}`, held, `slowest return to a signed head: ${slowestMs} ms`] };
+  } catch (error) {
+    const where = point === null ? "at the end" : `at ${pointText(point)} (${point.scope})`;
+    return { isOk: false, says: [`after ${done} kills, ${where}: ${error instanceof Error ? error.message : String(error)}`] };
+  }
+}
+
+async function mergeBench(options: readonly string[]): Promise<Outcome> {
+  const says: string[] = [];
+  const status = await rowsOf([BINARY, "bench", "merge", "--json", ...options], (row) => says.push(`\`${JSON.stringify(row)}\``));
+  return { isOk: status === 0 && says.length > 0, says };
+}
