@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { REGISTER } from "../../src/engine/base/ids.ts";
 import { entryOps, orderOps, tileOps } from "../../src/engine/log/append.ts";
 import { signCheckpoint } from "../../src/engine/log/checkpoint.ts";
-import { EMPTY_EDGE, rootOf } from "../../src/engine/log/merkle.ts";
+import { EMPTY_EDGE, EMPTY_ROOT, rootOf } from "../../src/engine/log/merkle.ts";
 import type { Head, MergeConfig, StepResult } from "../../src/engine/merge/config.ts";
 import { putCovered } from "../../src/engine/merge/cursor.ts";
 import { stepDist } from "../../src/engine/merge/dist.ts";
@@ -69,5 +69,16 @@ describe("without frontends", () => {
     expect(sentKinds(bench)).toEqual([]);
     bench.message(A, settles[0]?.requestId as number, { kind: "storage.settled", settledSeq: SIZE });
     expect(bench.done).toMatchObject({ counts: { owed: 0 } });
+  });
+});
+
+describe("a frontend that lies", () => {
+  test("about sizes that cannot be is left alone, and the next one gets the head", () => {
+    const bench = releasing({ secondaries: [], backupquorum: 0 });
+    const [toF, toG] = bench.takeSent();
+    const at = { kind: "copy.at", verifiedRoot: EMPTY_ROOT, headSize: 0, headRoot: EMPTY_ROOT, publishedSize: 0, epoch: 1, pairs: [] } as const;
+    bench.message(F, toF?.requestId as number, { ...at, orderSize: 0, storedSize: 0, verifiedSize: SIZE });
+    bench.message(G, toG?.requestId as number, { ...at, orderSize: SIZE, storedSize: SIZE, verifiedSize: SIZE });
+    expect(sentKinds(bench)).toEqual(["dist.publish g"]);
   });
 });

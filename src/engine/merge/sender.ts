@@ -131,6 +131,10 @@ function onRefused(sender: Sender, body: AnswerOf<"refused">, ctx: SendContext):
 }
 
 function onAt(sender: Sender, at: AnswerOf<"copy.at">, ctx: SendContext, snap: Snapshot): SendEffect[] {
+  if (at.verifiedSize > at.storedSize || at.storedSize > at.orderSize) {
+    const sizes = `order ${at.orderSize}, stored ${at.storedSize}, verified ${at.verifiedSize}`;
+    return fail(sender, { code: "FRAME_CORRUPT", detail: `${sender.peer} says ${sizes}, which cannot be` });
+  }
   sender.at = at;
   const no = ctx.inspect(sender, at);
   if (no !== null) return fail(sender, no);
