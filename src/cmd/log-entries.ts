@@ -131,6 +131,7 @@ const FILE_CODES: Readonly<Record<string, string>> = {
   EACCES: "NOT_ALLOWED",
   EPERM: "NOT_ALLOWED",
   EISDIR: "USAGE",
+  EEXIST: "USAGE",
 };
 
 /** A failed call on a file that the user named. */

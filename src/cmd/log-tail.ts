@@ -46,8 +46,8 @@ export const logTail = command({
           const to = Math.min(head.size, (Math.floor(next / BUNDLE_COUNT) + 1) * BUNDLE_COUNT);
           const entries = await tiles.entries(next, to);
           await ctx.answer(
-            entries.map((each) => rowOf(each, text)),
-            entries.map((each) => lineOf(each, text)).join("\n"),
+            entries.map((each) => entryRow(each, text)),
+            entries.map((each) => entryLine(each, text)).join("\n"),
           );
           next = to;
         }
@@ -105,7 +105,7 @@ type Readable =
   | { readonly kind: "text"; readonly text: string }
   | { readonly kind: "bytes" };
 
-const rowOf = ({ index, leafHash, entry }: ProvenEntry, withText: boolean): object => ({
+export const entryRow = ({ index, leafHash, entry }: ProvenEntry, withText: boolean): object => ({
   index,
   leafHash: toHex(leafHash),
   bytes: entry.length,
@@ -113,7 +113,7 @@ const rowOf = ({ index, leafHash, entry }: ProvenEntry, withText: boolean): obje
   ...(withText ? { content: readable(entry) } : {}),
 });
 
-function lineOf({ index, leafHash, entry }: ProvenEntry, withText: boolean): string {
+export function entryLine({ index, leafHash, entry }: ProvenEntry, withText: boolean): string {
   return withText ? `${index}  ${readableLine(readable(entry), entry)}` : `${index}  ${toHex(leafHash)}  ${entry.length}`;
 }
 

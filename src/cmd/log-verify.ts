@@ -8,7 +8,7 @@ import { join, resolve } from "node:path";
 import { fromHex, fromUtf8, toHex } from "../engine/base/bytes.ts";
 import { EngineError } from "../engine/base/errors.ts";
 import { HASH_BYTES, type Hash } from "../engine/base/ids.ts";
-import { parseCheckpoint } from "../engine/log/checkpoint.ts";
+import { openCheckpoint, parseCheckpoint } from "../engine/log/checkpoint.ts";
 import { leafHash } from "../engine/log/merkle.ts";
 import { NOTE_BYTES_MAX, parseNote, parseVkey, type Vkey } from "../engine/log/note.ts";
 import { checkPolicy, type Policy, parsePolicy } from "../engine/log/policy.ts";
@@ -75,7 +75,9 @@ export const logVerify = command({
 const isUrl = (text: string): boolean => /^https?:\/\//.test(text);
 
 async function readPolicy(file: string | undefined): Promise<Policy | undefined> {
-  return file === undefined ? undefined : parsePolicy(decode(file, await readFileUpTo(file, POLICY_BYTES_MAX)));
+  if (file === undefined) return undefined;
+  const text = decode(file, await readFileUpTo(file, POLICY_BYTES_MAX));
+  return inFile(file, () => parsePolicy(text));
 }
 
 function decode(file: string, bytes: Uint8Array): string {
@@ -86,6 +88,15 @@ function decode(file: string, bytes: Uint8Array): string {
   }
 }
 
+/** An error about what a file says names the file. */
+function inFile<T>(file: string, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    throw cause instanceof EngineError ? new EngineError(cause.code, `${file}: ${cause.message}`, { cause }) : cause;
+  }
+}
+
 // ------------------------------------------------------------------ one proof
 
 async function verifyProof(ctx: VerifyContext, file: string): Promise<void> {
@@ -93,9 +104,10 @@ async function verifyProof(ctx: VerifyContext, file: string): Promise<void> {
   if (options.old.length > 0 || options.size !== undefined) throw new EngineError("BAD_OPTION", "--old and --size go with a whole log, not with a proof");
   const leaf = await leafOf(options);
   const policy = await readPolicy(options.policy);
-  const proof = parseProof(decode(file, await readFileUpTo(file, PROOF_BYTES_MAX)));
+  const text = decode(file, await readFileUpTo(file, PROOF_BYTES_MAX));
+  const proof = inFile(file, () => parseProof(text));
   const vkey = await proofKey(ctx, proof.checkpoint, policy);
-  const checkpoint = openProof(proof, { vkey, leaf });
+  const checkpoint = inFile(file, () => openProof(proof, { vkey, leaf }));
   const wanted = options.cosigner.map(cosignerKey);
   const cosigned = [...(policy === undefined ? [] : checkPolicy(proof.checkpoint, policy, vkey).cosigned)];
   for (const each of cosignedBy(new TextEncoder().encode(proof.checkpoint), wanted)) if (!cosigned.some(({ name }) => name === each.name)) cosigned.push(each);
@@ -154,7 +166,7 @@ type Target = { readonly name: string; readonly source: LogSource; readonly vkey
 async function verifyLogs(ctx: VerifyContext, target: string | undefined): Promise<void> {
   const { options } = ctx;
   const policy = await readPolicy(options.policy);
-  const old = await Promise.all(options.old.map((file) => readFileUpTo(file, NOTE_BYTES_MAX)));
+  const old = await Promise.all(options.old.map(async (file) => ({ file, note: await readFileUpTo(file, NOTE_BYTES_MAX) })));
   const asked = { old, cosigners: options.cosigner.map(cosignerKey), ...(policy === undefined ? {} : { policy }) };
   const targets = await targetsOf(ctx, target);
   await eachCopy(ctx, targets, async (open) => verifyTarget(ctx, await open(), asked));
@@ -163,7 +175,7 @@ async function verifyLogs(ctx: VerifyContext, target: string | undefined): Promi
 async function verifyTarget(
   ctx: VerifyContext,
   target: Target,
-  asked: { readonly old: readonly Uint8Array[]; readonly cosigners: readonly Vkey[]; readonly policy?: Policy },
+  asked: { readonly old: readonly { readonly file: string; readonly note: Uint8Array }[]; readonly cosigners: readonly Vkey[]; readonly policy?: Policy },
 ): Promise<void> {
   const startedMs = performance.now();
   let notedMs = startedMs;
@@ -174,7 +186,10 @@ async function verifyTarget(
   };
   try {
     const { note } = await readHead(target.source, target.vkey, ctx.options.size);
-    const report = await verifyLog(target.source, { vkey: target.vkey, checkpoint: note, ...asked, onProgress });
+    const log = { origin: target.vkey.name, publicKey: target.vkey.publicKey };
+    for (const { file, note: older } of asked.old) inFile(file, () => openCheckpoint(older, log));
+    const old = asked.old.map((each) => each.note);
+    const report = await verifyLog(target.source, { ...asked, vkey: target.vkey, checkpoint: note, old, onProgress });
     const cosigned = [...report.cosigned];
     for (const each of cosignedBy(note, target.cosigners)) if (!cosigned.some(({ name }) => name === each.name)) cosigned.push(each);
     await answerReport(ctx, target.name, { ...report, cosigned }, performance.now() - startedMs);

@@ -6,6 +6,7 @@ import { EngineError, isErrorCode } from "../engine/base/errors.ts";
 import { primaryDir } from "./cluster.ts";
 import { logAdd } from "./log-add.ts";
 import { logOption, mustBeMain } from "./log-client.ts";
+import { logDiff } from "./log-diff.ts";
 import { logCheckpoint } from "./log-head.ts";
 import { logProof } from "./log-proof.ts";
 import { logTail } from "./log-tail.ts";
@@ -39,4 +40,4 @@ const logInit = command({
   },
 });
 
-export const logCommands: readonly CommandSpec[] = [logInit, logAdd, logProof, logVerify, logTail, logCheckpoint];
+export const logCommands: readonly CommandSpec[] = [logInit, logAdd, logProof, logVerify, logTail, logDiff, logCheckpoint];

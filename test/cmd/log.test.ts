@@ -360,6 +360,21 @@ describe("verify a log", () => {
   });
 });
 
+describe("diff", () => {
+  test("exactly the entries between two sizes, and both roots", async () => {
+    const all = (await allEntries()).slice(0, 300);
+    const [middle, none, refused] = await Promise.all([
+      cairn(["log", "diff", "250", "260", "--json"]),
+      cairn(["log", "diff", "7", "7"]),
+      cairn(["log", "diff", "9", "7"]),
+    ]);
+    expect(rowsOf<Entry>(middle.stdout)).toEqual(all.slice(250, 260));
+    const roots = [250, 260].map((size) => `size ${size} root ${toHex(naiveRoot(all.slice(0, size).map(({ leafHash }) => fromHex(leafHash) as Uint8Array)))}`);
+    expect(middle.stderr).toBe(`10 entries: ${roots.join(", ")}\n`);
+    expect([none.stdout, none.status, failureOf(refused)]).toEqual(["", 0, "LOG_RANGE 3"]);
+  });
+});
+
 describe("tail", () => {
   test("certificates, JSON and text are readable; control characters of strangers are not", async () => {
     const size = (await allEntries()).length;
