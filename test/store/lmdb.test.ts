@@ -74,6 +74,19 @@ test("a file cut anywhere before its last page in use is STORE_TRUNCATED, not SI
   }
 });
 
+test("a file that another process writes to is never taken for a cut one", async () => {
+  const dir = folder();
+  const path = join(dir, "data.mdb");
+  const child = startChild("write", dir);
+  const written = lines<{ n: number }>(child)[Symbol.asyncIterator]();
+  for (let n = 0; n < 300; n++) {
+    await written.next();
+    for (let check = 0; check < 100; check++) checkDataFile(path);
+  }
+  child.kill("SIGKILL");
+  await child.exited;
+});
+
 test("a file that is short of pages nothing refers to opens", async () => {
   const dir = folder();
   const path = join(dir, "data.mdb");

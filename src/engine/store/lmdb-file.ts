@@ -25,23 +25,37 @@ const NO_PAGE = 0xffff_ffff_ffff_ffffn;
 
 type Meta = { readonly pageBytes: number; readonly lastPage: number; readonly transaction: bigint; readonly roots: readonly bigint[] };
 
+/** A writer of another process may commit during a check: a refusal counts only where none did, or after so many. */
+const CHECKS_MAX = 16;
+
 /** Throws STORE_TRUNCATED where the file ends before a page in use, STORE_CORRUPT where it is no LMDB file. */
 export function checkDataFile(path: string): void {
   const fd = openSync(path, "r");
   try {
-    const fileBytes = fstatSync(fd).size;
-    if (fileBytes === 0) throw new EngineError("STORE_TRUNCATED", `${path}: 0 bytes, at least two meta pages are needed`);
-    const meta = newestMeta(fd, path, fileBytes);
-    const wantBytes = (meta.lastPage + 1) * meta.pageBytes;
-    if (fileBytes < wantBytes) for (const root of meta.roots) walk({ fd, path, fileBytes, wantBytes, pageBytes: meta.pageBytes }, root, 0);
+    let meta = newestMeta(fd, path);
+    for (let left = CHECKS_MAX; ; left--) {
+      try {
+        return checkPages(fd, path, meta);
+      } catch (error) {
+        const { transaction } = meta;
+        meta = newestMeta(fd, path);
+        if (meta.transaction === transaction || left <= 1) throw error;
+      }
+    }
   } finally {
     closeSync(fd);
   }
 }
 
-function newestMeta(fd: number, path: string, fileBytes: number): Meta {
+/** The size is read after the meta page: whoever names a page there has written it before. */
+function checkPages(fd: number, path: string, { lastPage, pageBytes, roots }: Meta): void {
+  const fileBytes = fstatSync(fd).size;
+  const wantBytes = (lastPage + 1) * pageBytes;
+  if (fileBytes < wantBytes) for (const root of roots) walk({ fd, path, fileBytes, wantBytes, pageBytes }, root, 0);
+}
+
+function newestMeta(fd: number, path: string): Meta {
   const first = readMeta(fd, path, 0);
-  if (fileBytes < 2 * first.pageBytes) throw new EngineError("STORE_TRUNCATED", `${path}: ${fileBytes} bytes, two pages of ${first.pageBytes} are needed`);
   const second = readMeta(fd, path, first.pageBytes);
   return second.transaction > first.transaction ? second : first;
 }
