@@ -51,7 +51,7 @@ const storeGet = command({
   args: [dbArg, { name: "key", means: "as `store ls` writes it, or 0x and hex" }],
   options: [nodeOption],
   errors: ["NOT_FOUND", "UNKNOWN_NODE", "STORE_CORRUPT", "STORE_TRUNCATED"],
-  examples: ["cairn store get local node/birth", "cairn store get log be6cfa06f0ebe200/edge --node ./cluster/b --json"],
+  examples: ["cairn store get log be6cfa06f0ebe200/edge", "cairn store get log be6cfa06f0ebe200/order/0 --node ./cluster/b --json"],
   async run(ctx) {
     const db = databaseNamed(ctx.args.db);
     const key = parseKey(db, ctx.args.key);
