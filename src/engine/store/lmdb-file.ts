@@ -35,7 +35,8 @@ export function checkDataFile(path: string): void {
     let meta = newestMeta(fd, path);
     for (let left = CHECKS_MAX; ; left--) {
       try {
-        return checkPages(fd, path, meta);
+        checkPages(fd, path, meta);
+        return;
       } catch (error) {
         const { transaction } = meta;
         meta = newestMeta(fd, path);
