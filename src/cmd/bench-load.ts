@@ -49,7 +49,7 @@ export async function submitAll(load: Load): Promise<void> {
       }
       const from = next;
       next = Math.min(load.to, from + perAdd);
-      await post(`${node.log}/add-many`, numbered(bundle, load.entryBytes, from, next), next - from, load.signal);
+      await post(`${node.log}/add-many?receipts=batch`, numbered(bundle, load.entryBytes, from, next), next - from, load.signal);
     }
   };
   await Promise.all(load.nodes.flatMap((node) => Array.from({ length: CONNECTIONS_PER_NODE }, () => connection(node))));
@@ -86,10 +86,20 @@ async function post(url: string, body: Uint8Array<ArrayBuffer>, count: number, s
       continue;
     }
     if (!answer.ok) throw new EngineError("UNAVAILABLE", `${url} answered ${answer.status}: ${new TextDecoder().decode(got.subarray(0, 500))}`);
-    const receipts = lineCount(got);
+    const receipts = url.endsWith("receipts=batch") ? batchReceiptCount(got) : lineCount(got);
     if (receipts !== count) throw new EngineError("UNAVAILABLE", `${url} answered ${receipts} receipts for ${count} entries`);
     return;
   }
+}
+
+/** Entries that the lines of `receipts=batch` speak of. */
+function batchReceiptCount(bytes: Uint8Array): number {
+  let count = 0;
+  for (const line of new TextDecoder().decode(bytes).trimEnd().split("\n")) {
+    const { indexes } = JSON.parse(line) as { readonly indexes?: readonly number[] };
+    count += indexes?.length ?? 0;
+  }
+  return count;
 }
 
 function lineCount(bytes: Uint8Array): number {

@@ -5,7 +5,7 @@ import { fromUtf8 } from "../../src/engine/base/bytes.ts";
 import { CLIENT, type NodeId } from "../../src/engine/base/ids.ts";
 import { setMutant } from "../../src/engine/base/mutant.ts";
 import { bundleCount, bundleOf } from "../../src/engine/log/entry.ts";
-import { nodeHash } from "../../src/engine/log/merkle.ts";
+import { nodeHash, rootOf } from "../../src/engine/log/merkle.ts";
 import { verifyNote } from "../../src/engine/log/note.ts";
 import type { AddAnswer, MergeConfig } from "../../src/engine/merge/config.ts";
 import { receiptKeyName } from "../../src/engine/merge/receipt.ts";
@@ -93,6 +93,30 @@ describe("receipts", () => {
     bench.storeAll();
     const lines = alone.map((id) => linesOf(bench, id)[0]);
     expect(linesOf(bench, all)).toEqual(asked.map((number) => lines[number]!));
+  });
+
+  test("one line a batch says the same as its entries' own lines", () => {
+    const bench = lone();
+    const asked = [...range(0, 300), 7, 290, 8];
+    const batched = bench.request(CLIENT, { kind: "add", bundle: bundle(...asked), receipts: "batch" });
+    const single = add(bench, ...asked);
+    bench.storeAll();
+    const own = linesOf(bench, single).map((line) => JSON.parse(line));
+    const derived = linesOf(bench, batched).flatMap((text) => {
+      const { receipts, log, storage, timeMs, promiseMs, indexes, bytes, leafHashes, note } = JSON.parse(text);
+      expect(receipts).toBe(1);
+      expect(bytes.length).toBe(leafHashes.length);
+      return indexes.map((index: number) => ({
+        ...{ log, storage, timeMs, promiseMs, note, leafHash: leafHashes[index], bytes: bytes[index], index, size: leafHashes.length },
+        root: rootOf(Uint8Array.fromHex(leafHashes.join(""))).toBase64(),
+      }));
+    });
+    expect(derived.length).toBe(asked.length);
+    own.forEach(({ batch, receipt: _format, ...rest }, i) => {
+      const root = /^root (.*)$/m.exec(rest.note)?.[1];
+      expect(derived[i]).toEqual({ ...rest, index: batch.index, size: batch.size, root });
+    });
+    expect(linesOf(bench, batched).length).toBe(5); // two batches of new entries, three repeats that are not in a row
   });
 
   test("nothing is answered before the commit", () => {

@@ -60,8 +60,16 @@ export type StepResult = {
 };
 
 /** Requests to the storage role from its own node's HTTP side, beside those of the wire. */
-export type AddRequest = { readonly kind: "add" /** C2SP bundle of the entries as submitted. */; readonly bundle: Uint8Array };
-/** One receipt batch signs up to 256 entries; `lines` is the receipts, one a line with LF, in the order submitted. */
+export type AddRequest = {
+  readonly kind: "add";
+  /** C2SP bundle of the entries as submitted. */
+  readonly bundle: Uint8Array;
+  /** Default: a line an entry. */
+  readonly receipts?: ReceiptForm;
+};
+/** One line an entry that stands for itself; or one a signed batch, with the hashes that each entry's path follows from. */
+export type ReceiptForm = "entry" | "batch";
+/** One receipt batch signs up to 256 entries; `lines` is the receipts in the form asked for, each with LF, in the order submitted. */
 export type AddAnswer = { readonly kind: "added"; readonly lines: Uint8Array; readonly hashes: Uint8Array };
 
 /** The node says how its disk is: below 5 % or 1 GiB free the storage role accepts nothing more. */

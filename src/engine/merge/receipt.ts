@@ -4,7 +4,7 @@
  * What is kept is the note, the hashes and the lengths; lines are rebuilt from it byte for byte, also years later.
  * Hot path: a line is about 1 KB of text an entry, put together in one buffer without a string per entry.
  */
-import { concatBytes, fromUtf8, toBase64, utf8 } from "../base/bytes.ts";
+import { concatBytes, fromUtf8, toBase64, toHex, utf8 } from "../base/bytes.ts";
 import type { Op, Snapshot } from "../base/effects.ts";
 import type { LogId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
@@ -161,6 +161,27 @@ function stepCount(levels: readonly Uint8Array[], leaf: number, fromLevel: numbe
 }
 
 /** The path's steps below level `toLevel`. */
+/**
+ * The same promise for the entries at these indexes of a batch, once for all of them: the note signs size and root of
+ * `leafHashes`, so each entry's own receipt follows. Seventy bytes an entry in place of a thousand.
+ */
+export function batchReceiptLine(config: Pick<MergeConfig, "origin" | "self">, row: ReceiptRow, indexes: readonly number[]): Uint8Array {
+  const hex = toHex(row.hashes);
+  const each = Array.from({ length: receiptCount(row) }, (_, i) => i);
+  const line = {
+    receipts: 1,
+    log: config.origin,
+    storage: config.self,
+    timeMs: row.timeMs,
+    promiseMs: row.promiseMs,
+    indexes,
+    bytes: each.map((i) => entryLength(row, i)),
+    leafHashes: each.map((i) => hex.slice(64 * i, 64 * i + 64)),
+    note: fromUtf8(row.note),
+  };
+  return utf8(`${JSON.stringify(line)}\n`);
+}
+
 function putPath(to: Uint8Array, start: number, levels: readonly Uint8Array[], leaf: number, toLevel: number): number {
   let at = start;
   for (let level = 0; level < toLevel; level++) {

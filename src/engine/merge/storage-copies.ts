@@ -4,6 +4,7 @@
  * storage nodes by name are asked first; one that is silent for 2 s, gone or unwilling is replaced by another. Too few:
  * the add is refused, naming them; the entries stay and will be merged, and adding again is harmless.
  */
+import { concatBytes } from "../base/bytes.ts";
 import type { Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
@@ -12,7 +13,7 @@ import { bundleCount, joinBundles } from "../log/entry.ts";
 import { logKeys } from "../store/keys.ts";
 import { type Answer, BUNDLE_BYTES_MAX, refused } from "../wire/messages.ts";
 import type { MergeConfig } from "./config.ts";
-import { lineBytesMax, putReceiptLine, type ReceiptPrinter, receiptCount, receiptPrinter, receiptsAt } from "./receipt.ts";
+import { batchReceiptLine, lineBytesMax, putReceiptLine, type ReceiptPrinter, receiptCount, receiptPrinter, receiptsAt } from "./receipt.ts";
 import { answer, type Group, type Lot, mark, type OpenAdd, type StorageEffect, type StorageState } from "./storage-state.ts";
 
 /** A storage node commits in milliseconds: one that needs more is replaced, which leaves time for two more within an answer. */
@@ -232,7 +233,32 @@ function close(state: StorageState, lot: Lot): void {
 /** Receipts from the stored rows; adds that share a batch share its tree. */
 function answerAdds(state: StorageState, adds: readonly OpenAdd[], snap: Snapshot): StorageEffect[] {
   const printers = new Map<number, ReceiptPrinter>();
-  return adds.map((add) => answer(add.id, { kind: "added", lines: receiptLines(state.config, add, snap, printers), hashes: add.hashes }));
+  return adds.map((add) => {
+    const lines = add.receipts === "batch" ? batchLines(state.config, add, snap) : receiptLines(state.config, add, snap, printers);
+    return answer(add.id, { kind: "added", lines, hashes: add.hashes });
+  });
+}
+
+/** A line for each run of entries that lie in one batch. */
+function batchLines(config: MergeConfig, { seqs }: OpenAdd, snap: Snapshot): Uint8Array {
+  const lines: Uint8Array[] = [];
+  for (let at = 0; at < seqs.length; ) {
+    const { firstSeq, row } = batchAt(config, seqs[at] as number, snap);
+    const indexes: number[] = [];
+    for (; at < seqs.length; at++) {
+      const index = (seqs[at] as number) - firstSeq;
+      if (index < 0 || index >= receiptCount(row)) break;
+      indexes.push(index);
+    }
+    lines.push(batchReceiptLine(config, row, indexes));
+  }
+  return concatBytes(...lines);
+}
+
+function batchAt(config: MergeConfig, seq: number, snap: Snapshot): NonNullable<ReturnType<typeof receiptsAt>> {
+  const found = receiptsAt(snap, config.log, seq);
+  if (found === null) throw new EngineError("STORE_CORRUPT", `${config.self}: entry ${seq} is known, and no receipt batch holds it`);
+  return found;
 }
 
 function receiptLines(config: MergeConfig, add: OpenAdd, snap: Snapshot, printers: Map<number, ReceiptPrinter>): Uint8Array {
@@ -264,9 +290,8 @@ function printerAt(
   printers: Map<number, ReceiptPrinter>,
 ): readonly [firstSeq: number, printer: ReceiptPrinter] {
   for (const each of printers) if (seq >= each[0] && seq < each[0] + receiptCount(each[1].row)) return each;
-  const found = receiptsAt(snap, config.log, seq);
-  if (found === null) throw new EngineError("STORE_CORRUPT", `${config.self}: entry ${seq} is known, and no receipt batch holds it`);
-  const printer = receiptPrinter(config, found.row);
-  printers.set(found.firstSeq, printer);
-  return [found.firstSeq, printer];
+  const { firstSeq, row } = batchAt(config, seq, snap);
+  const printer = receiptPrinter(config, row);
+  printers.set(firstSeq, printer);
+  return [firstSeq, printer];
 }

@@ -132,10 +132,10 @@ function slotsOf(table: ReturnType<typeof emptyTable>, hashes: Uint8Array): Int3
   return slots;
 }
 
-function openAdd(request: Entries, slots: Int32Array, seqOfSlot: Float64Array): OpenAdd {
+function openAdd(request: Entries & { kind: "add" }, slots: Int32Array, seqOfSlot: Float64Array): OpenAdd {
   const seqs = new Float64Array(slots.length);
   for (let i = 0; i < slots.length; i++) seqs[i] = seqOfSlot[slots[i] as number] as number;
-  return { id: request.id, hashes: request.hashes, seqs, lots: [], missingCount: 0 };
+  return { id: request.id, receipts: request.receipts, hashes: request.hashes, seqs, lots: [], missingCount: 0 };
 }
 
 type Numbered = { readonly seqs: Float64Array; readonly slots: readonly Int32Array[]; readonly freshHashes: Uint8Array };

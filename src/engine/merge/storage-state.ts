@@ -9,7 +9,7 @@ import { invariant } from "../base/invariant.ts";
 import { logKeys } from "../store/keys.ts";
 import { u53 } from "../wire/codec.ts";
 import type { Answer, Request } from "../wire/messages.ts";
-import type { AddAnswer, AddRequest, MergeConfig, SpaceRequest } from "./config.ts";
+import type { AddAnswer, AddRequest, MergeConfig, ReceiptForm, SpaceRequest } from "./config.ts";
 import { record } from "./records.ts";
 
 /** From the node itself: take no more entries, finish what was begun. Answered when the role is closed. */
@@ -29,7 +29,14 @@ export const storageTransitions: Record<StoragePhase, readonly StoragePhase[]> =
 
 /** A request that needs a write. Entries were hashed when it came. */
 export type Waiting =
-  | { readonly kind: "add"; readonly id: number; readonly bundle: Uint8Array; readonly hashes: Uint8Array; readonly offsets: Uint32Array }
+  | {
+      readonly kind: "add";
+      readonly id: number;
+      readonly receipts: ReceiptForm;
+      readonly bundle: Uint8Array;
+      readonly hashes: Uint8Array;
+      readonly offsets: Uint32Array;
+    }
   | {
       readonly kind: "put";
       readonly id: number;
@@ -71,6 +78,7 @@ export type Lot = {
 /** An `add` whose entries are stored or being stored here, and not yet on enough other nodes. */
 export type OpenAdd = {
   readonly id: number;
+  readonly receipts: ReceiptForm;
   readonly hashes: Uint8Array;
   /** Sequence number of each entry, in the order submitted. */
   readonly seqs: Float64Array;

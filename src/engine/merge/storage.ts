@@ -136,14 +136,14 @@ function refusal(state: StorageState, from: NodeId, body: Request, snap: Snapsho
   });
 }
 
-function onAdd(state: StorageState, id: number, { bundle }: AddRequest, timeMs: number): StorageEffect[] {
+function onAdd(state: StorageState, id: number, { bundle, receipts = "entry" }: AddRequest, timeMs: number): StorageEffect[] {
   const no = admission(state, bundle, timeMs);
   if (no !== null) return [mark("storage.add-refused", no.text), answer(id, no)];
   const entries = entriesOf(bundle);
   if (entries === null) return [answer(id, refused("LOG_ENCODING", `an add of ${bundle.length} bytes is no bundle`))];
   const count = entries.hashes.length / 32;
   if (count === 0 || count > ADD_COUNT_MAX) return [answer(id, refused("USAGE", `an add of ${count} entries: want 1 to ${ADD_COUNT_MAX}`))];
-  state.waiting.push({ kind: "add", id, bundle, ...entries });
+  state.waiting.push({ kind: "add", id, receipts, bundle, ...entries });
   state.waitingBytes += bundle.length;
   return [];
 }

@@ -1,7 +1,8 @@
 /**
  * The log port: reads go to gateway/loghttp.ts, `add` and `add-many` to the storage role of this node (merge.md section 4).
  * `?wait=` holds the request until the entries are sequenced or signed here; when the time is over the answer is 202 with
- * the receipts again, never an error for something kept. Hot path: a bundle goes to the core as it came.
+ * the receipts again, never an error for something kept. `?receipts=batch` on `add-many` answers one line a signed batch,
+ * from which each entry's receipt follows. Hot path: a bundle goes to the core as it came.
  */
 import { concatBytes, fromUtf8, toHex } from "../base/bytes.ts";
 import { EngineError, isErrorCode } from "../base/errors.ts";
@@ -9,7 +10,7 @@ import { HASH_BYTES } from "../base/ids.ts";
 import { type HttpAnswer, type HttpHandler, type HttpRequest, methodRefused, NO_STORE, splitTarget } from "../gateway/http-types.ts";
 import { answerLogRead, proofText } from "../gateway/loghttp.ts";
 import { bundleOf, ENTRY_BYTES_MAX } from "../log/entry.ts";
-import type { AddAnswer, MergeConfig } from "../merge/config.ts";
+import type { AddAnswer, MergeConfig, ReceiptForm } from "../merge/config.ts";
 import { findEntries } from "../merge/find.ts";
 import { readEdge, rows } from "../merge/records.ts";
 import type { DaemonAnswer, DaemonRequest } from "./assemble.ts";
@@ -50,16 +51,26 @@ async function add(port: LogPort, request: HttpRequest, path: "add" | "add-many"
     throw new EngineError("NOT_ALLOWED", "entries are not taken from pages of other sites");
   if (!port.node.self.roles.includes("storage"))
     throw new EngineError("NOT_FOUND", `${port.node.self.name} stores no entries; ask ${port.node.merge.storages.join(", ")}`);
-  const wait = readWait(splitTarget(request.target).query);
+  const { query } = splitTarget(request.target);
+  const wait = readWait(query);
+  const receipts = readForm(query, path, wait);
   const bundle =
     path === "add" ? bundleOf([await request.body(ENTRY_BYTES_MAX, "LOG_ENTRY_TOO_LARGE")]) : await request.body(BUNDLE_BODY_BYTES_MAX, "HTTP_BODY_TOO_LARGE");
   if (bundle.length === 0) throw new EngineError("LOG_ENCODING", "the bundle holds no entry");
-  const answer = await port.ask({ kind: "add", bundle });
+  const answer = await port.ask({ kind: "add", bundle, receipts });
   if (answer.kind === "refused") throw new EngineError(isErrorCode(answer.code) ? answer.code : "FAILED", answer.text);
   if (answer.kind !== "added") throw new EngineError("FAILED", `the storage role answered ${answer.kind}`);
   const type = path === "add" ? "application/json" : "application/jsonl";
   if (wait.until === "kept") return { status: 202, headers: { "content-type": type, ...NO_STORE }, body: answer.lines };
   return waited(port, request, answer, wait, type);
+}
+
+function readForm(query: URLSearchParams, path: "add" | "add-many", wait: Wait): ReceiptForm {
+  const form = query.get("receipts") ?? "entry";
+  if (form !== "entry" && form !== "batch") throw new EngineError("USAGE", `receipts=${JSON.stringify(form)}: want entry or batch`);
+  if (form === "batch" && (path === "add" || wait.until !== "kept"))
+    throw new EngineError("USAGE", "receipts=batch is for add-many without wait: what is waited for is told entry by entry");
+  return form;
 }
 
 function readWait(query: URLSearchParams): Wait {
