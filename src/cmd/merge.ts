@@ -198,7 +198,7 @@ const unlatch = command({
     const node = await openPrimary(ctx);
     const { openDisk } = await import("../engine/node/disk.ts");
     const { readLatch } = await import("../engine/merge/files.ts");
-    const disk = await openDisk(node.dir);
+    const disk = await openDisk(node.dir, { create: false });
     try {
       using snap = disk.snapshot();
       const latch = readLatch(snap, node.merge);

@@ -37,7 +37,7 @@ const nodeRun = command({
     { name: "no-merge", form: "flag", means: "on the primary: do not run the merge loop" },
     { name: "stdin", form: "flag", means: "stop when stdin ends: for a parent process" },
   ],
-  errors: ["NODE_RUNNING", "BAD_CONFIG", "IDENTITY_MODE", "STORE_TRUNCATED", "STORE_SYNC_FAILED", "UNAVAILABLE"],
+  errors: ["NOT_FOUND", "NODE_RUNNING", "BAD_CONFIG", "IDENTITY_MODE", "STORE_TRUNCATED", "STORE_SYNC_FAILED", "UNAVAILABLE"],
   examples: ["cairn node run --dir ./cluster/a"],
   async run(ctx) {
     const { loadNode } = await import("../engine/node/config.ts");

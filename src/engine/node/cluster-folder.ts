@@ -14,6 +14,7 @@ import { derivedSeed, keyPairOf } from "../wire/identity.ts";
 import { defaultOrigin, IDENTITY_FILE, LOG_KEY_FILE, type Member, type Role } from "./config.ts";
 import { type Endpoint, endpointText, LOOPBACK_HOST, parseEndpoint } from "./endpoint.ts";
 import { createSeedFile, readSeedFile } from "./identity-file.ts";
+import { createStore } from "./init-node.ts";
 import { replaceFile } from "./replace-file.ts";
 import { writeConfig } from "./write-config.ts";
 
@@ -51,6 +52,7 @@ export async function createCluster(dir: string, draft: ClusterDraft): Promise<C
   const members: Member[] = [];
   for (const [at, name] of names.entries()) {
     await mkdir(join(dir, name), { recursive: true, mode: 0o700 });
+    await createStore(join(dir, name));
     const seed = keptSeed(join(dir, name, IDENTITY_FILE));
     members.push(memberOf(name, seed, at === 0 ? "primary" : "secondary", ports.slice(at * 3, at * 3 + 3)));
   }

@@ -111,7 +111,7 @@ class NodeDaemon implements Daemon {
     await removeRunning(node.dir); // of a run that was killed
     const admin = await this.listenAdmin();
     await mkdir(join(node.dir, node.merge.folder), { recursive: true });
-    const disk = await openDisk(node.dir);
+    const disk = await openDisk(node.dir, { create: false });
     this.disk = disk;
     this.closers.push(() => disk.close());
     this.missing = this.missing.filter(({ task }) => task !== "store");

@@ -1,11 +1,14 @@
 /**
- * Makes a node's identity in a folder and gives the lines that other nodes need of it for their `[[member]]`. The rest of
- * config.toml is the administrator's: who the members are is nobody else's decision.
+ * Makes a node's identity and its empty store in a folder, and gives the lines that other nodes need of it for their
+ * `[[member]]`. The rest of config.toml is the administrator's: who the members are is nobody else's decision. No other
+ * part of the program makes a store, so that one which is lost later is missed instead of replaced by an empty one.
  */
+import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { derivedSeed, keyPairOf, publicKeyText } from "../wire/identity.ts";
 import { IDENTITY_FILE } from "./config.ts";
+import { openDisk } from "./disk.ts";
 import { createSeedFile } from "./identity-file.ts";
 
 /** Public keys, under their names in config.toml. */
@@ -14,7 +17,15 @@ export type NodeKeys = { readonly key: string; readonly cosignerKey: string; rea
 /** Throws NODE_EXISTS. */
 export async function initNode(dir: string): Promise<NodeKeys> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
-  const seed = createSeedFile(join(dir, IDENTITY_FILE));
+  const path = join(dir, IDENTITY_FILE);
+  if (!existsSync(path)) await createStore(dir); // the identity comes last: a folder that has one is whole
+  const seed = createSeedFile(path);
   const textOf = (each: Uint8Array): string => publicKeyText(keyPairOf(each).publicKey);
   return { key: textOf(seed), cosignerKey: textOf(derivedSeed(seed, "cosigner")), receiptKey: textOf(derivedSeed(seed, "receipt")) };
+}
+
+/** The folder's store; the one that is there stays as it is. */
+export async function createStore(dir: string): Promise<void> {
+  const disk = await openDisk(dir, { create: true });
+  await disk.close();
 }

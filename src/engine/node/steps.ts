@@ -33,7 +33,7 @@ export type StepHost = {
 };
 
 export async function openSteps(node: NodeConfig): Promise<StepHost> {
-  const disk = await openDisk(node.dir);
+  const disk = await openDisk(node.dir, { create: false });
   return new Steps(node, disk);
 }
 
