@@ -426,6 +426,16 @@ describe("settling and admission", () => {
     expect(linesOf(bench, id).length).toBe(1);
   });
 
+  test("what waits is counted with its hashes: entries of no bytes have them too", () => {
+    const bench = lone();
+    const body = { kind: "add", bundle: new Uint8Array(2 * 2_048) } as const; // 2,048 entries of no bytes
+    bench.request(CLIENT, body); // under way
+    bench.request(CLIENT, body);
+    expect(bench.state.waitingBytes).toBeGreaterThan(2_048 * 32);
+    bench.storeAll();
+    expect(bench.state.waitingBytes).toBe(0);
+  });
+
   test("busy when too many bytes wait for the write in flight; too large an add and a broken bundle are refused", () => {
     const bench = lone();
     const body = { kind: "add", bundle: bundleOf(range(0, 120).map((i) => new Uint8Array(65_535).fill(i))) } as const;

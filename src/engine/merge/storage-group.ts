@@ -11,7 +11,7 @@ import { logKeys } from "../store/keys.ts";
 import { BUNDLE_BYTES_MAX } from "../wire/messages.ts";
 import { emptyTable, pickHashes, tableAdd, tableHashes } from "./hash-table.ts";
 import { findSeqs, putReceipts, RECEIPT_COUNT_MAX, receiptsAt, signReceipts } from "./receipt.ts";
-import { encodeCounters, type Group, type Lot, type OpenAdd, type StorageEffect, type StorageState, type Waiting } from "./storage-state.ts";
+import { encodeCounters, type Group, heldBytes, type Lot, type OpenAdd, type StorageEffect, type StorageState, type Waiting } from "./storage-state.ts";
 
 /** One write takes no more new requests above these: what waits behind it is answered a few milliseconds later. */
 const GROUP_BYTES_MAX = 8 * 1_024 * 1_024;
@@ -66,9 +66,9 @@ function take(state: StorageState): Waiting[] {
     taken.push(each);
     if (each.kind === "settle") continue;
     bytes += each.bundle.length;
+    state.waitingBytes -= heldBytes(each);
     count += each.hashes.length / 32;
   }
-  state.waitingBytes -= bytes;
   state.waiting.splice(0, state.waiting.length, ...left);
   return taken;
 }

@@ -47,6 +47,9 @@ export type Waiting =
     }
   | { readonly kind: "settle"; readonly id: number; readonly seq: number };
 
+/** Bytes that a waiting request keeps: an entry of none still has its hash. */
+export const heldBytes = ({ bundle, hashes, offsets }: Exclude<Waiting, { kind: "settle" }>): number => bundle.length + hashes.length + 4 * offsets.length;
+
 /** Entries of one write, in batches with a receipt row each, and who is answered when it is stored. */
 export type Group = {
   readonly ticket: number;

@@ -19,7 +19,7 @@ import { rows } from "./records.ts";
 import { copyGroup, onPeerLost, onPutAnswer, onPutTimer } from "./storage-copies.ts";
 import { pump } from "./storage-group.ts";
 import { readEntries, readList } from "./storage-reads.ts";
-import { answer, enter, mark, readCounters, type StorageEffect, type StorageRequest, type StorageState } from "./storage-state.ts";
+import { answer, enter, heldBytes, mark, readCounters, type StorageEffect, type StorageRequest, type StorageState } from "./storage-state.ts";
 
 /** One `add`: the body that HTTP takes, and as many entries as one answer of receipts may hold (about 64 MiB of text). */
 export const ADD_BYTES_MAX = 8 * 1_024 * 1_024;
@@ -143,9 +143,13 @@ function onAdd(state: StorageState, id: number, { bundle, receipts = "entry" }: 
   if (entries === null) return [answer(id, refused("LOG_ENCODING", `an add of ${bundle.length} bytes is no bundle`))];
   const count = entries.hashes.length / 32;
   if (count === 0 || count > ADD_COUNT_MAX) return [answer(id, refused("USAGE", `an add of ${count} entries: want 1 to ${ADD_COUNT_MAX}`))];
-  state.waiting.push({ kind: "add", id, receipts, bundle, ...entries });
-  state.waitingBytes += bundle.length;
+  wait(state, { kind: "add", id, receipts, bundle, ...entries });
   return [];
+}
+
+function wait(state: StorageState, entries: Parameters<typeof heldBytes>[0]): void {
+  state.waiting.push(entries);
+  state.waitingBytes += heldBytes(entries);
 }
 
 /** Why no new entry is taken now, or null. What was promised goes on being merged. */
@@ -179,8 +183,7 @@ function onPut(state: StorageState, id: number, from: NodeId, { bundle }: Reques
     return [answer(id, refused("LOG_BUSY", `${self}: ${state.waitingBytes} bytes wait to be written`, { retry: true }))];
   const entries = entriesOf(bundle);
   if (entries === null) return [answer(id, refused("LOG_ENCODING", `a put of ${bundle.length} bytes is no bundle`))];
-  state.waiting.push({ kind: "put", id, from, bundle, ...entries });
-  state.waitingBytes += bundle.length;
+  wait(state, { kind: "put", id, from, bundle, ...entries });
   return [];
 }
 
