@@ -361,7 +361,7 @@ describe("crashes", () => {
         if (n % 3 === 0) checkLog(cluster);
       }
     }
-  });
+  }, 30_000); // a busy machine takes its time
 
   /** What a planted mistake breaks, at the crash that shows it. */
   function afterCrash(mutant: string, flushCount: number): QueueCluster {
@@ -443,4 +443,4 @@ test("any interleaving of adds, copies, fetches, queue runs and crashes: each ac
     }),
     { numRuns: 60 },
   );
-});
+}, 30_000);
