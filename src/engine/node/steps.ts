@@ -5,6 +5,8 @@
  */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import type { EngineError } from "../base/errors.ts";
+import { type NodeId, nodeId } from "../base/ids.ts";
 import { unreachable } from "../base/invariant.ts";
 import type { StepResult } from "../merge/config.ts";
 import { assembleStep, type StepName, type WarmEnds } from "./assemble.ts";
@@ -54,6 +56,8 @@ class Steps implements StepHost {
   private readonly ends: WarmEnds = new Map();
   /** Why a peer was lost last, for the message of a step that waited in vain. */
   private lastLoss = "";
+  /** Peers that did not prove who they are, or took us for nobody: no matter of waiting. */
+  private readonly refused = new Map<NodeId, EngineError>();
   /** The first failed fsync: whatever the disk says afterwards proves nothing. */
   private dead: { readonly code: string; readonly detail: string } | null = null;
 
@@ -62,6 +66,8 @@ class Steps implements StepHost {
     this.disk = disk;
     this.links = new MemberLinks(node, (peer, reason) => {
       this.lastLoss = `; ${peer} was lost: ${reason.message}`;
+      if (reason.code === "PEER_UNKNOWN" || reason.code === "HANDSHAKE_FAILED") this.refused.set(peer, reason);
+      else this.refused.delete(peer);
     });
   }
 
@@ -107,8 +113,15 @@ class Steps implements StepHost {
     signal?.removeEventListener("abort", stop);
     clearTimeout(timer);
     await Promise.all([driver.close(), register.close()]); // writes in flight end before the lock is given up
-    if (ending.kind === "done") return ending.body;
+    if (ending.kind === "done") return this.withRefusal(ending.body);
     return this.failed(step, ending.kind === "halt" ? ending : { code: "NOT_READY", detail: "the process is stopping" });
+  }
+
+  /** A core knows that its peer was lost; only the links know that a key was refused. */
+  private withRefusal(result: StepResult): StepResult {
+    const { target, error } = result;
+    const reason = target === undefined || error?.code !== "UNAVAILABLE" ? undefined : this.refused.get(nodeId(target));
+    return reason === undefined ? result : { ...result, error: { code: reason.code, detail: `${target}: ${reason.message}` } };
   }
 
   private failed(name: StepName, { code, detail }: { code: string; detail: string }): StepResult {
