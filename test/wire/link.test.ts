@@ -274,22 +274,22 @@ describe("ends", () => {
     let isGone = false;
     const server = await listen();
     const middle = await wire(server.port, (_, frame) => (isGone ? [] : [frame]));
-    const client = dial(middle.port, { limits: { answerMs: 200 } });
+    const client = dial(middle.port, { limits: { answerMs: 2_000 } });
     await works(client);
     isGone = true;
     const start = performance.now();
     client.send(2, ask(2));
     await until(() => client.lost.length === 1, "the loss");
-    expect(performance.now() - start).toBeGreaterThan(190);
+    expect(performance.now() - start).toBeGreaterThan(1_900);
     expect(client.lost[0]).toMatchObject({ code: "TIMEOUT" });
-    expect(client.lost[0]?.message).toContain("request 2 was not answered within 200 ms");
+    expect(client.lost[0]?.message).toContain("request 2 was not answered within 2000 ms");
   });
   test("answers that come in time keep a link for longer than one deadline", async () => {
     const server = await listen();
-    const client = dial(server.port, { limits: { answerMs: 150 } });
+    const client = dial(server.port, { limits: { answerMs: 1_500 } });
     for (let i = 0; i < 12; i++) {
       await works(client, i);
-      await Bun.sleep(25);
+      await Bun.sleep(250);
     }
     expect(client.lost).toEqual([]);
   });
