@@ -1,7 +1,11 @@
 /** `cairn up` as somebody sees it who starts it, breaks it and starts it again (architecture.md section 7). */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readdir } from "node:fs/promises";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { connect as connectTo, createServer, type Server } from "node:net";
 import { join } from "node:path";
+import { createCluster } from "../../src/engine/node/cluster-folder.ts";
+import { lockFile } from "../../src/engine/node/lock.ts";
 import { eventually, isAlive, UpBench } from "./up-bench.ts";
 
 setDefaultTimeout(60_000);
@@ -81,6 +85,77 @@ test("up: when it is killed itself, its nodes end too", async () => {
     (alive) => !alive,
   );
 });
+
+/** The processes with the word in their command lines. */
+const processesOf = (word: string): string[] =>
+  readdirSync("/proc").filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(word);
+    } catch {
+      return false; // no process, or one that just ended
+    }
+  });
+
+const moments: readonly (readonly [name: string, reached: (data: string) => boolean])[] = [
+  ["a node is being started", (data) => processesOf(join(data, "b")).length > 0],
+  ["a node is ready", (data) => existsSync(join(data, "b", "running.json"))],
+  ["the first head is being made", (data) => existsSync(join(data, "a", "merge", "lock.dist"))],
+];
+for (const [name, reached] of moments)
+  test.skipIf(process.platform !== "linux")(`up: a signal while ${name} leaves no process`, async () => {
+    await using bench = await UpBench.open();
+    await createCluster(bench.data, { nodeCount: 3, knobs: {} });
+    const child = bench.spawn("up", "--data", bench.data, "--no-merge");
+    await eventually(() => reached(bench.data), Boolean, 30_000);
+    child.kill("SIGINT");
+    expect(await child.exited).toBe(130);
+    expect(processesOf(bench.data)).toEqual([]);
+  });
+
+test("up: killed before the first head is made, it makes it the next time, although its nodes are still ending", async () => {
+  await using bench = await UpBench.open();
+  await createCluster(bench.data, { nodeCount: 3, knobs: {} });
+  const child = bench.spawn("up", "--data", bench.data, "--no-merge");
+  await eventually(() => existsSync(join(bench.data, "c", "running.json")), Boolean, 30_000);
+  child.kill("SIGKILL");
+  await child.exited;
+  const ending = await lockFile(join(bench.data, "c", "lock.node"), { wait: true, busy: "NODE_RUNNING" }); // as the last of them
+  const starting = bench.up("--no-merge");
+  await Promise.race([starting, eventually(() => processesOf(join(bench.data, "a")).length > 0, Boolean, 30_000)]);
+  await Promise.race([starting, Bun.sleep(500)]);
+  await ending.release();
+  const { ready } = await starting;
+  expect(await (await fetch(`${ready.nodes[0]?.log}/checkpoint`)).text()).toStartWith(`${ready.log.origin}\n0\n`);
+});
+
+test("up: a node that the primary reaches late costs time, not the start", async () => {
+  await using bench = await UpBench.open();
+  const { nodes } = await createCluster(bench.data, { nodeCount: 2, knobs: {} });
+  const [a, b] = nodes;
+  if (a === undefined || b === undefined) throw new Error("no nodes");
+  const detour = await forwarder(b.peer.port);
+  const { port } = detour.address() as { port: number };
+  detour.close(); // for now nobody listens where a looks for b
+  const file = join(a.dir, "config.toml");
+  await writeFile(file, (await readFile(file, "utf8")).replaceAll(`:${b.peer.port}"`, `:${port}"`));
+  const starting = bench.up("--no-merge");
+  await eventually(() => existsSync(join(a.dir, "merge", "lock.dist")), Boolean, 30_000);
+  await Promise.race([starting, Bun.sleep(1_000)]);
+  await using _detour = await forwarder(b.peer.port, port);
+  expect((await starting).ready.event).toBe("ready");
+});
+
+/** Passes connections on to a port of this machine. */
+async function forwarder(to: number, port = 0): Promise<Server & AsyncDisposable> {
+  const server = createServer((from) => {
+    const onwards = connectTo(to, "127.0.0.1");
+    from.pipe(onwards).pipe(from);
+    from.on("error", () => onwards.destroy());
+    onwards.on("error", () => from.destroy());
+  });
+  await new Promise<void>((ready) => server.listen(port, "127.0.0.1", ready));
+  return Object.assign(server, { [Symbol.asyncDispose]: async () => void server.close() });
+}
 
 test("up --run: the command has stdout for itself, the cluster in its environment, and the last word on the status", async () => {
   await using bench = await UpBench.open();

@@ -3,21 +3,24 @@
  * log has its first head, stops them all. The nodes hang on our stdin pipe: when this process dies, however it dies,
  * they stop by themselves. A node that dies is started again only where that was asked for.
  */
+import { join } from "node:path";
 import { EngineError, errorTable, isErrorCode } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import type { Cluster, ClusterNode } from "./cluster-folder.ts";
-import { loadNode } from "./config.ts";
+import { loadNode, type NodeConfig } from "./config.ts";
 import type { ReadyLine } from "./daemon.ts";
 import { endpointText } from "./endpoint.ts";
+import { lockFile } from "./lock.ts";
 import { readRunning } from "./running.ts";
 import { selfCommand, selfEnvironment } from "./self.ts";
 import { runStep } from "./steps.ts";
 
 /** A node opens its store and ports in well under a second; a large store takes longer to check. */
 const READY_MS = 60_000;
-/** The first head reaches the frontends with the first round; some rounds are lost to nodes that came up late. */
+/** The first head is made and reaches the frontends at once; on an overloaded machine some tries meet nodes that are late. */
 const HEAD_MS = 30_000;
 const ASK_EVERY_MS = 50;
+const TRY_AGAIN_MS = 500;
 /** A node ends its requests, its merge steps and its writes within this, or is killed: its files are made for that. */
 const STOP_MS = 10_000;
 const RESTART_FIRST_MS = 200;
@@ -33,15 +36,18 @@ export type ClusterOptions = {
 };
 
 type Child = Bun.Subprocess<"pipe", "pipe", "pipe">;
-type NodeProcess = { readonly child: Child; readonly ready: ReadyLine };
 
 export class ClusterProcesses {
   private readonly cluster: Cluster;
   private readonly options: ClusterOptions;
-  private readonly running = new Map<NodeId, NodeProcess>();
+  /** Every process, from its spawn to its end. */
+  private readonly children = new Set<Child>();
+  /** Those that said that they are ready. */
+  private readonly running = new Map<NodeId, ReadyLine>();
   private readonly watchers: Promise<void>[] = [];
   private readonly stopped = Promise.withResolvers<void>();
-  private isStopping = false;
+  private readonly stopping = new AbortController();
+  private starting: Promise<void> = Promise.resolve();
 
   constructor(cluster: Cluster, options: ClusterOptions) {
     this.cluster = cluster;
@@ -50,22 +56,22 @@ export class ClusterProcesses {
 
   /** Resolves when every node is ready and serves a head; on any failure nothing is left running. */
   async start(): Promise<readonly ReadyLine[]> {
+    this.starting = this.startAll();
     try {
-      const started = await Promise.allSettled(this.cluster.nodes.map((node) => this.startNode(node)));
-      for (const each of started) if (each.status === "rejected") throw each.reason;
-      await this.initialise();
-      return this.cluster.nodes.flatMap(({ id }) => this.running.get(id)?.ready ?? []);
+      await this.starting;
+      return this.cluster.nodes.flatMap(({ id }) => this.running.get(id) ?? []);
     } catch (error) {
       await this.stop();
       throw error;
     }
   }
 
-  /** Stops every node of the cluster, also one that somebody started again by hand. */
+  /** Stops every node of the cluster, also one that is not ready yet, and one that somebody started again by hand. */
   async stop(): Promise<void> {
-    this.isStopping = true;
+    this.stopping.abort();
     this.stopped.resolve();
-    await Promise.all([...this.running.values()].map(({ child }) => endChild(child)));
+    await Promise.all([...this.children].map(endChild));
+    await this.starting.catch(() => {}); // whoever started knows why
     await Promise.all(this.watchers);
     for (const { dir } of this.cluster.nodes) {
       const running = await readRunning(dir);
@@ -73,16 +79,30 @@ export class ClusterProcesses {
     }
   }
 
+  private get isStopping(): boolean {
+    return this.stopping.signal.aborted;
+  }
+
+  private async startAll(): Promise<void> {
+    const started = await Promise.allSettled(this.cluster.nodes.map((node) => this.startNode(node)));
+    for (const each of started) if (each.status === "rejected") throw each.reason;
+    await this.initialise();
+  }
+
   private async startNode(node: ClusterNode): Promise<void> {
+    await Promise.race([awaitEnd(node), this.stopped.promise]);
+    if (this.isStopping) throw stoppingError();
     const words = ["node", "run", "--dir", node.dir, "--stdin", "--json", ...(this.options.merge ? [] : ["--no-merge"])];
     const child: Child = Bun.spawn(selfCommand(...words), { stdin: "pipe", stdout: "pipe", stderr: "pipe", env: selfEnvironment() });
+    this.children.add(child);
+    void child.exited.then(() => this.children.delete(child));
     const said = this.relay(node.id, child);
     const ready = await firstLine(child);
     if (ready === null) {
       await endChild(child);
       throw startFailure(node, await said, child);
     }
-    this.running.set(node.id, { child, ready });
+    this.running.set(node.id, ready);
     this.watchers.push(this.watch(node, child, said));
   }
 
@@ -127,13 +147,29 @@ export class ClusterProcesses {
     const [primary] = this.cluster.nodes;
     if (primary === undefined) return;
     const node = await loadNode(primary.dir);
-    const made = await runStep(node, { step: "init" }, { wait: true, totalMs: HEAD_MS });
-    const error = made.error?.code === "LOG_EXISTS" ? undefined : made.error;
-    if (error !== undefined) throw new EngineError(isErrorCode(error.code) ? error.code : "FAILED", `log init: ${error.detail}`);
+    await this.makeHead(node);
+    await this.pushHead(node);
+  }
+
+  /** What may pass is tried again: nodes that are ready may still be too slow to answer in time. */
+  private async makeHead(node: NodeConfig): Promise<void> {
+    for (const untilMs = performance.now() + HEAD_MS; ; ) {
+      const { error } = await runStep(node, { step: "init" }, { wait: true, totalMs: HEAD_MS, signal: this.stopping.signal });
+      if (error === undefined || error.code === "LOG_EXISTS") return;
+      const code = isErrorCode(error.code) ? error.code : "FAILED";
+      if (!errorTable[code].retryable || this.isStopping || performance.now() >= untilMs) throw new EngineError(code, `log init: ${error.detail}`);
+      await Promise.race([Bun.sleep(TRY_AGAIN_MS), this.stopped.promise]);
+    }
+  }
+
+  private async pushHead(node: NodeConfig): Promise<void> {
     if (await this.allServeHead(ASK_EVERY_MS)) return;
-    const pushed = await runStep(node, { step: "dist" }, { wait: true, totalMs: HEAD_MS });
-    if (!(await this.allServeHead(HEAD_MS)))
-      throw new EngineError("TIMEOUT", `the log's head did not reach every frontend: ${pushed.error?.detail ?? pushed.notes.join("; ")}`);
+    for (const untilMs = performance.now() + HEAD_MS; ; ) {
+      const { error, notes } = await runStep(node, { step: "dist" }, { wait: true, totalMs: HEAD_MS, signal: this.stopping.signal });
+      if (await this.allServeHead(TRY_AGAIN_MS)) return;
+      if (this.isStopping) throw stoppingError();
+      if (performance.now() >= untilMs) throw new EngineError("TIMEOUT", `the log's head did not reach every frontend: ${error?.detail ?? notes.join("; ")}`);
+    }
   }
 
   private async allServeHead(withinMs: number): Promise<boolean> {
@@ -155,6 +191,14 @@ async function servesHead({ log }: ClusterNode): Promise<boolean> {
   } catch {
     return false; // not yet: the caller has the deadline
   }
+}
+
+const stoppingError = (): EngineError => new EngineError("NOT_READY", "the cluster is being stopped");
+
+/** The nodes of an `up` that was killed end by themselves, a moment after it. Throws NODE_RUNNING where one stays. */
+async function awaitEnd({ dir }: ClusterNode): Promise<void> {
+  const lock = await lockFile(join(dir, "lock.node"), { wait: true, waitMs: STOP_MS, busy: "NODE_RUNNING" });
+  await lock.release();
 }
 
 /** Asks a node to end by closing its stdin, and kills it when it does not. */
