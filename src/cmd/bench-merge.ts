@@ -16,7 +16,15 @@ import { BenchCluster, type BenchNode, type Reached } from "./bench-cluster.ts";
 import { type Load, submitAll, timeSingles } from "./bench-load.ts";
 import { ownCpuMicros, type Usage, UsageWatch } from "./bench-usage.ts";
 
-export type MergeSettings = { readonly entries: number; readonly bytes: number; readonly k: number };
+export type MergeSettings = {
+  readonly entries: number;
+  readonly bytes: number;
+  readonly k: number;
+  /** Entries published before the clock starts: links are open then and code is compiled, as in a cluster that has run for a minute. */
+  readonly warmUp: number;
+  /** Entries submitted one at a time, to see how long one takes. */
+  readonly singles: number;
+};
 export type MergeBench = MergeSettings & {
   readonly signal: AbortSignal;
   /** One line for people. */
@@ -58,9 +66,6 @@ export type MergeNumbers = {
 export type MergeRound = MergeNumbers | { readonly verified: false; readonly fsck: Readonly<Record<string, string>> };
 
 const POLL_MS = 25;
-const SINGLES_COUNT = 30;
-/** Published before the clock starts: links are open then and code is compiled, as in a cluster that has run for a minute. */
-export const WARM_UP_COUNT = 10_000;
 /** No entry moved for so long: the cluster hangs, and the round is over. */
 const STUCK_SECONDS = 60;
 
@@ -69,12 +74,12 @@ export async function runMergeRound(bench: MergeBench): Promise<MergeRound> {
   await using cluster = await BenchCluster.start(bench.k);
   const { nodes } = cluster;
   const load = { nodes, entryBytes: bench.bytes, signal: bench.signal };
-  await race(bench, cluster, { ...load, from: 0, to: WARM_UP_COUNT }, () => {});
+  await race(bench, cluster, { ...load, from: 0, to: bench.warmUp }, () => {});
   using watch = new UsageWatch(cluster.pid);
-  const end = WARM_UP_COUNT + bench.entries;
-  const measured = await measure(bench, cluster, watch, { ...load, from: WARM_UP_COUNT, to: end });
+  const end = bench.warmUp + bench.entries;
+  const measured = await measure(bench, cluster, watch, { ...load, from: bench.warmUp, to: end });
   const loadAfter = loadavg()[0] ?? 0;
-  const singles = await timeSingles({ ...load, from: end }, SINGLES_COUNT);
+  const singles = await timeSingles({ ...load, from: end }, bench.singles);
   bench.note("fsck of a frontend, then of each disk");
   const fsck = await checkAll(bench, cluster);
   if (Object.values(fsck).some((verdict) => verdict !== "ok")) return { verified: false, fsck };
@@ -209,9 +214,9 @@ async function verdict(bench: MergeBench, check: () => ReturnType<typeof verifyL
   bench.signal.throwIfAborted();
   try {
     const { checkpoint } = await check();
-    return checkpoint.size >= WARM_UP_COUNT + bench.entries
+    return checkpoint.size >= bench.warmUp + bench.entries
       ? "ok"
-      : `the head's size is ${checkpoint.size}, ${WARM_UP_COUNT + bench.entries} entries were submitted`;
+      : `the head's size is ${checkpoint.size}, ${bench.warmUp + bench.entries} entries were submitted`;
   } catch (error) {
     if (error instanceof EngineError) return `${error.code}: ${error.message}`;
     throw error;

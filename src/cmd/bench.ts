@@ -14,6 +14,9 @@ type PeerNumbers = { readonly entries: number; readonly verified: boolean } & Re
 const COMPARED = ["entriesPerSecond", "cpuMicrosPerEntry", "peakMemoryBytes"] as const satisfies readonly (keyof MergeNumbers)[];
 type Compared = (typeof COMPARED)[number];
 
+const WARM_UP_COUNT = 10_000;
+const SINGLES_COUNT = 30;
+
 const merge = command({
   name: "bench merge",
   summary: "Measure the merge on a cluster of its own, from submit to published by every frontend",
@@ -30,8 +33,8 @@ const merge = command({
   async run(ctx) {
     const { entries, bytes, rounds, k, beside } = ctx.options;
     await checkOptions({ entries, bytes, k }, rounds);
-    const { runMergeRound, WARM_UP_COUNT } = await import("./bench-merge.ts");
-    const settings = { entries, bytes, k, warmUp: WARM_UP_COUNT, cores: availableParallelism(), rounds };
+    const { runMergeRound } = await import("./bench-merge.ts");
+    const settings = { entries, bytes, k, warmUp: WARM_UP_COUNT, singles: SINGLES_COUNT, receipts: "batch", cores: availableParallelism(), rounds };
     const ours: MergeNumbers[] = [];
     const theirs: PeerNumbers[] = [];
     for (let round = 1; round <= rounds; round++) {
@@ -49,7 +52,7 @@ const merge = command({
   },
 });
 
-async function checkOptions({ entries, bytes, k }: MergeSettings, rounds: number): Promise<void> {
+async function checkOptions({ entries, bytes, k }: Pick<MergeSettings, "entries" | "bytes" | "k">, rounds: number): Promise<void> {
   const { ENTRY_BYTES_MIN } = await import("./bench-load.ts");
   const { ENTRY_BYTES_MAX } = await import("../engine/log/entry.ts");
   const bad = (what: string): EngineError => new EngineError("BAD_OPTION", what);
@@ -61,7 +64,7 @@ async function checkOptions({ entries, bytes, k }: MergeSettings, rounds: number
 
 // ------------------------------------------------------------------ the other program
 
-async function runPeer(text: string, { entries, bytes }: MergeSettings, signal: AbortSignal): Promise<PeerNumbers> {
+async function runPeer(text: string, { entries, bytes }: Pick<MergeSettings, "entries" | "bytes">, signal: AbortSignal): Promise<PeerNumbers> {
   const env = { ...process.env, BENCH_ENTRIES: String(entries), BENCH_BYTES: String(bytes), BENCH_COPIES: "2" };
   const child = Bun.spawn(["/bin/sh", "-c", text], { stdin: "ignore", stdout: "pipe", stderr: "inherit", env });
   const stop = (): void => child.kill("SIGTERM");

@@ -1,0 +1,63 @@
+/** `bench merge` on a real cluster: what a round tells, and that a log which does not verify gets no numbers. */
+import { expect, test } from "bun:test";
+import type { BenchNode } from "../../src/cmd/bench-cluster.ts";
+import { type MergeBench, runMergeRound } from "../../src/cmd/bench-merge.ts";
+import { loadNode } from "../../src/engine/node/config.ts";
+import { openDisk } from "../../src/engine/node/disk.ts";
+import { logKeys } from "../../src/engine/store/keys.ts";
+
+const LIMIT_MS = 60_000;
+const round = (beforeCheck: MergeBench["beforeCheck"] = async () => {}) =>
+  runMergeRound({ entries: 1_500, bytes: 200, k: 2, warmUp: 500, singles: 2, signal: new AbortController().signal, note: () => {}, beforeCheck });
+
+test(
+  "a round tells what it cost, and that every copy verifies",
+  async () => {
+    const result = await round();
+    expect(result.fsck).toEqual({ "frontend c": "ok", "primary a": "ok", "secondary b": "ok", "secondary c": "ok" });
+    if (!result.verified) throw new Error("unreachable: all verdicts are ok");
+    expect(Object.keys(result)).toEqual([
+      ...["entries", "bytes", "seconds", "signedSeconds", "entriesPerSecond", "cpuMicrosPerEntry", "peakMemoryBytes", "copies", "verified"],
+      ...["ratesPerSecond", "clientCpuMicrosPerEntry", "cpuMicrosPerEntryByPart", "peakMemoryBytesByPart", "writtenBytesPerEntry", "tenths"],
+      ...["addMs", "submitToSignedMs", "fsck", "loadBefore", "loadAfter"],
+    ]);
+    const { seconds, signedSeconds, entriesPerSecond, ratesPerSecond, cpuMicrosPerEntryByPart, peakMemoryBytesByPart, peakMemoryBytes } = result;
+    expect(Object.keys(cpuMicrosPerEntryByPart)).toEqual(
+      ["backup.b", "backup.c", "dist", "fetch.a", "fetch.b", "fetch.c", "loop", "node.a", "node.b", "node.c", "queue", "up"].sort(),
+    );
+    expect(entriesPerSecond).toBeCloseTo(1_500 / seconds, 1);
+    expect(signedSeconds).toBeLessThanOrEqual(seconds);
+    expect(ratesPerSecond.published).toBe(entriesPerSecond);
+    expect(peakMemoryBytes).toBe(Math.max(...Object.values(peakMemoryBytesByPart)));
+    expect(peakMemoryBytes).toBeGreaterThan(2 ** 24);
+    expect(result.writtenBytesPerEntry).toBeGreaterThan(3 * 200); // three copies at least
+    expect(result.submitToSignedMs.p99).toBeGreaterThanOrEqual(result.submitToSignedMs.p50);
+  },
+  LIMIT_MS,
+);
+
+/** Another entry in place of the first, with a checksum of its own. */
+async function damage(nodes: readonly BenchNode[]): Promise<void> {
+  const { dir } = nodes[1] as BenchNode;
+  const { merge } = await loadNode(dir);
+  const disk = await openDisk(dir);
+  const key = logKeys.bundle(merge.log, 0);
+  let bundle: Uint8Array;
+  {
+    using snap = disk.snapshot();
+    bundle = snap.get("log", key) as Uint8Array;
+  }
+  bundle[100] = (bundle[100] as number) ^ 1;
+  await disk.write({ db: "log", batch: [{ op: "put", key, value: bundle }] });
+  await disk.close();
+}
+
+test(
+  "a log that does not verify has no numbers",
+  async () => {
+    const result = await round(damage);
+    expect(result).toEqual({ verified: false, fsck: { ...result.fsck, "primary a": "ok", "secondary c": "ok" } });
+    expect(result.fsck["secondary b"]).toStartWith("LOG_ENTRY_MISMATCH: entry 0 ");
+  },
+  LIMIT_MS,
+);
