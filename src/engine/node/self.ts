@@ -13,8 +13,14 @@ export function selfCommand(...args: readonly string[]): string[] {
   return [process.execPath, join(import.meta.dir, "../../cmd/main.ts"), ...args];
 }
 
-/** Our environment, less what would change how the child's runtime itself behaves. */
+/**
+ * The runtime decides by the size of the machine's memory how much garbage it lets lie; each of a node's processes is told
+ * that there is this much. A hint, not a limit: with it the largest keeps to half of what it took without.
+ */
+const HEAP_HINT_BYTES = 128 * 1_024 * 1_024;
+
+/** Our environment, less what would change how the child's runtime itself behaves, but for that hint. */
 export function selfEnvironment(): Record<string, string | undefined> {
   const { BUN_OPTIONS: _options, BUN_BE_BUN: _bun, ...rest } = process.env;
-  return rest;
+  return { BUN_JSC_forceRAMSize: String(HEAP_HINT_BYTES), ...rest };
 }
