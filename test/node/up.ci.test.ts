@@ -81,4 +81,10 @@ test("a failed fsync stops the node with its code, and nothing more is promised"
   expect([0, 503]).toContain(statuses.at(-1) as number);
   expect(await child.exited).toBe(1);
   expect((await lines.read()).value).toContain("STORE_SYNC_FAILED");
+  // the primary's signer stays stopped until a person looked, also after a restart
+  expect(await Bun.file(`${bench.data}/a/merge/latch`).json()).toMatchObject({ format: 1, code: "STORE_SYNC_FAILED" });
+  const refused = await bench.run("merge", "queue", "--dir", `${bench.data}/a`);
+  expect([refused.status, refused.stderr]).toEqual([6, expect.stringContaining("MERGE_LATCHED")]);
+  expect((await bench.run("merge", "unlatch", "--dir", `${bench.data}/a`, "--yes")).status).toBe(0);
+  expect((await bench.run("merge", "queue", "--dir", `${bench.data}/a`)).stderr).not.toContain("MERGE_LATCHED");
 });

@@ -3,6 +3,7 @@
  * Both drivers build nodes here, so the simulator runs what ships. Knows no clock, socket or file.
  */
 import type { Core, Effect, Event, Snapshot } from "../base/effects.ts";
+import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { initialBackup, stepBackup } from "../merge/backup.ts";
 import type { AddAnswer, AddRequest, MergeConfig, SpaceRequest, StepResult } from "../merge/config.ts";
@@ -93,13 +94,23 @@ function numbered(effect: Effect<Request, DaemonAnswer>, index: number, count: n
 function stepFind(config: MergeConfig, event: Event<DaemonRequest, Answer>, snap: Snapshot): readonly Effect<Request, DaemonAnswer>[] {
   if (event.kind !== "request") return [];
   const { body, id } = event;
-  if (body.kind === "log.find") return [{ kind: "answer", id, body: findEntries(snap, config, body.hashes) }];
+  if (body.kind === "log.find") return [{ kind: "answer", id, body: found(config, body.hashes, snap) }];
   if (body.kind === "storage.ready") return [{ kind: "answer", id, body: { kind: "storage.noted" } }];
   return [{ kind: "answer", id, body: refused("NOT_ALLOWED", `${config.self} does not answer ${body.kind} here`) }];
 }
 
 /** What a warm process need not read again: no more than its own last run could tell. By storage node. */
 export type WarmEnds = Map<NodeId, QueueEnd | null>;
+
+/** A row that fails its checksum is a refusal, not the end of the node: another node's copy may be whole. */
+function found(config: MergeConfig, hashes: Uint8Array, snap: Snapshot): Answer {
+  try {
+    return findEntries(snap, config, hashes);
+  } catch (cause) {
+    if (!(cause instanceof EngineError)) throw cause;
+    return refused(cause.code, `${config.self}: ${cause.message}`);
+  }
+}
 
 export function assembleStep(config: MergeConfig, name: StepName, ends: WarmEnds = new Map()): StepCore {
   switch (name.step) {

@@ -19,6 +19,7 @@ import { type Driver, openDriver } from "./driver.ts";
 import { endpointText } from "./endpoint.ts";
 import { identityOf, MemberLinks, openRegister } from "./hosting.ts";
 import { HTTP_LIMITS, type HttpServer, listenHttp } from "./http.ts";
+import { latchAfterSyncFailure } from "./latch.ts";
 import { type Listener, listenLinks } from "./link.ts";
 import { lockFile } from "./lock.ts";
 import { answerLog } from "./log-routes.ts";
@@ -155,6 +156,7 @@ class NodeDaemon implements Daemon {
   /** The core's or the disk's end is the node's end: nothing is answered any more, and the process says why. */
   private halt(error: EngineError): void {
     this.settle.reject(error);
+    if (error.code === "STORE_SYNC_FAILED") void latchAfterSyncFailure(this.node, error.message); // the process ends behind it
     void this.close();
   }
 

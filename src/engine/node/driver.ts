@@ -154,6 +154,7 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
   private fired(event: Event<Request, Answer>, token: number): boolean {
     if (event.kind !== "timer" || this.timers.get(event.timer)?.token !== token) return false;
     this.timers.delete(event.timer);
+    if (this.timerOrders.get(event.timer) === token) this.timerOrders.delete(event.timer); // names of timers may be used once
     return true;
   }
 

@@ -31,7 +31,7 @@ export class MemberLinks {
   private readonly runs = new Set<Hooks>();
   private lastWireId = 0;
   /** Who asked what is on its way, and under which id of its own; by id on the wire. */
-  private readonly asked = new Map<number, { readonly run: Hooks; readonly requestId: number }>();
+  private readonly asked = new Map<number, { readonly run: Hooks; readonly to: NodeId; readonly requestId: number }>();
 
   constructor(node: NodeConfig, note: (peer: NodeId, reason: EngineError) => void) {
     const identity = identityOf(node);
@@ -62,7 +62,7 @@ export class MemberLinks {
 
   private send(run: Hooks, to: NodeId, requestId: number, body: Request): void {
     if (!this.runs.has(run)) return;
-    this.asked.set(++this.lastWireId, { run, requestId });
+    this.asked.set(++this.lastWireId, { run, to, requestId });
     this.peers.send(to, this.lastWireId, body);
   }
 
@@ -73,7 +73,9 @@ export class MemberLinks {
     asked.run.message(from, asked.requestId, body);
   }
 
+  /** What was asked of it is not answered any more. */
   private lost(peer: NodeId): void {
+    for (const [wireId, asked] of this.asked) if (asked.to === peer) this.asked.delete(wireId);
     for (const run of [...this.runs]) run.lost(peer);
   }
 

@@ -121,6 +121,7 @@ export async function runParallel(options: LoopOptions): Promise<void> {
     }
     if (step === queueStep) {
       if (result.changed) for (const each of [...backups, ...(config.backupquorum === 0 ? [distStep] : [])]) want(each.key);
+      else if ((result.counts["repeats"] ?? 0) > 0) want(distStep.key); // no new head, but who listed them has to hear of the old one
       return result.notes.length > 0 ? OWED_MS : null;
     }
     if (step === distStep) return (result.counts["published"] ?? 0) < config.frontends.length || (result.counts["owed"] ?? 0) > 0 ? OWED_MS : null;

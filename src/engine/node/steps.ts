@@ -14,6 +14,7 @@ import type { NodeConfig } from "./config.ts";
 import { type Disk, openDisk } from "./disk.ts";
 import { describeFailure, type Ending, openDriver } from "./driver.ts";
 import { MemberLinks, openRegister } from "./hosting.ts";
+import { latchAfterSyncFailure } from "./latch.ts";
 import { lockFile } from "./lock.ts";
 
 /** A step moves what is there at its start; at 10,000 entries a second this is six million of them. */
@@ -75,7 +76,10 @@ class Steps implements StepHost {
     try {
       if (this.dead !== null) return this.failed(step, this.dead);
       const result = await this.runLocked(step, options);
-      if (result.error?.code === "STORE_SYNC_FAILED") this.dead = result.error;
+      if (result.error?.code === "STORE_SYNC_FAILED") {
+        this.dead = result.error;
+        await latchAfterSyncFailure(this.node, result.error.detail);
+      }
       return result;
     } catch (error) {
       return this.failed(step, describeFailure(error));
