@@ -200,6 +200,35 @@ describe("storage quorum", () => {
     expect(bench.marks).toEqual(expect.arrayContaining(["storage.put-silent", "storage.late-kept"]));
   });
 
+  test("one that failed is asked last, by name among its like, until it keeps or puts something again", () => {
+    const bench = storage(A);
+    let number = 0;
+    const next = (): { to: NodeId; requestId: number } => {
+      add(bench, ++number);
+      bench.storeAll();
+      return puts(bench)[0]!;
+    };
+    bench.lost(next().to);
+    const [instead] = puts(bench);
+    expect(instead).toMatchObject({ to: C });
+    bench.message(C, instead!.requestId, kept(1));
+    const silent = next();
+    expect(silent.to).toBe(C);
+    bench.fire(`put.${silent.requestId}`);
+    const [last] = puts(bench);
+    expect(last!.to).toBe(B); // not twice for one lot, and not never
+    expect(next().to).toBe(B); // both failed
+    bench.message(C, silent.requestId, kept(1)); // late, but there
+    const unwilling = next();
+    expect(unwilling.to).toBe(C);
+    bench.message(C, unwilling.requestId, refused("STORE_FULL", "full"));
+    expect(next().to).toBe(B);
+    bench.request(C, { kind: "storage.put", ...scope, bundle: bundle(99) });
+    expect(next().to).toBe(C);
+    bench.message(B, last!.requestId, kept(1));
+    expect(next().to).toBe(B);
+  });
+
   test("too few: refused by name, the entries stay, and adding again copies them again", () => {
     const bench = storage(A);
     const id = add(bench, 1);

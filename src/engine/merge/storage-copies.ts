@@ -1,7 +1,7 @@
 /**
  * Gets entries of clients onto `storagequorum` storage nodes before a receipt leaves (merge.md section 4, invariant I6).
  * A `storage.put` leaves only after our own commit, so whoever receives one knows that the sender has it on disk. The next
- * storage nodes by name are asked first; one that is silent for 2 s, gone or unwilling is replaced by another. Too few:
+ * storage nodes by name are asked first; one that is silent for 2 s, gone or unwilling is replaced by another, and asked last from then on. Too few:
  * the add is refused, naming them; the entries stay and will be merged, and adding again is harmless.
  */
 import { concatBytes } from "../base/bytes.ts";
@@ -96,7 +96,7 @@ function askOthers(state: StorageState, lots: readonly Lot[]): StorageEffect[] {
   const effects: StorageEffect[] = [];
   const byPeer = new Map<NodeId, Lot[]>();
   for (const lot of lots) {
-    for (const peer of others(state.config)) {
+    for (const peer of others(state)) {
       if (askedFor(lot) + 1 >= state.config.storagequorum) break;
       if (lot.asked.includes(peer) || lot.holders.includes(peer)) continue;
       lot.asked.push(peer);
@@ -104,7 +104,7 @@ function askOthers(state: StorageState, lots: readonly Lot[]): StorageEffect[] {
     }
     if (askedFor(lot) + 1 < state.config.storagequorum) effects.push(...giveUp(state, lot));
   }
-  for (const peer of others(state.config)) {
+  for (const peer of others(state)) {
     const wanted = (byPeer.get(peer) ?? []).filter((lot) => state.lots.has(lot.firstSeq));
     for (const part of packed(wanted)) effects.push(...sendPut(state, peer, part));
   }
@@ -117,9 +117,10 @@ function askedFor(lot: Lot): number {
   return before + lot.asked.length - lot.silent.length;
 }
 
-/** The other storage nodes, from the next one by name on. */
-function others({ storages, self }: MergeConfig): readonly NodeId[] {
-  return [...storages.filter((name) => name > self), ...storages.filter((name) => name < self)];
+/** The other storage nodes, from the next one by name on; those that failed last come last, or each add would wait for a dead one first. */
+function others({ config: { storages, self }, failing }: StorageState): readonly NodeId[] {
+  const ring = [...storages.filter((name) => name > self), ...storages.filter((name) => name < self)];
+  return [...ring.filter((name) => !failing.has(name)), ...ring.filter((name) => failing.has(name))];
 }
 
 /** Runs of lots whose bundles fit one message. */
@@ -149,6 +150,7 @@ function sendPut(state: StorageState, to: NodeId, lots: readonly Lot[]): Storage
 
 /** A storage node's answer to a put. */
 export function onPutAnswer(state: StorageState, from: NodeId, requestId: number, body: Answer, snap: Snapshot): StorageEffect[] {
+  if (body.kind === "storage.kept") state.failing.delete(from); // however late
   const put = state.puts.get(requestId);
   if (put === undefined || put.to !== from) return body.kind === "storage.noted" ? [] : [mark("storage.late-kept", `${from}: answer to a put that is over`)];
   const disarm: StorageEffect = { kind: "disarm", timer: putTimer(requestId) };
@@ -195,6 +197,7 @@ function onSilent(state: StorageState, requestIds: readonly number[], why: strin
   for (const requestId of requestIds) {
     const put = state.puts.get(requestId);
     state.puts.delete(requestId);
+    if (put !== undefined) state.failing.add(put.to);
     for (const firstSeq of put?.lots ?? []) {
       const lot = state.lots.get(firstSeq);
       if (put === undefined || lot === undefined) continue;

@@ -116,6 +116,8 @@ export type StorageState = {
   readonly adds: Map<number, OpenAdd>;
   /** By request id: lots that a storage node was asked to keep. */
   readonly puts: Map<number, { readonly to: NodeId; readonly lots: readonly number[]; readonly count: number }>;
+  /** Storage nodes that did not keep what they were asked to, and have neither kept nor put anything here since: asked last. */
+  readonly failing: Set<NodeId>;
   /** Sizes the primary settled, and when: bytes go `storageKeepMs` later. */
   readonly settled: { readonly seq: number; readonly timeMs: number }[];
   readonly draining: number[];

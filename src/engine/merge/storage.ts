@@ -51,6 +51,7 @@ export const initialStorage = (config: MergeConfig): StorageState => ({
   lotBytes: 0,
   adds: new Map(),
   puts: new Map(),
+  failing: new Set(),
   settled: [],
   draining: [],
   lastRequestId: 0,
@@ -176,6 +177,7 @@ function entriesOf(bundle: Uint8Array): { hashes: Uint8Array; offsets: Uint32Arr
 }
 
 function onPut(state: StorageState, id: number, from: NodeId, { bundle }: RequestOf<"storage.put">): StorageEffect[] {
+  state.failing.delete(from); // it runs again
   const { self } = state.config;
   if (state.phase === "full") return [answer(id, refused("STORE_FULL", `${self}: disk full`, { retry: true }))];
   if (state.phase === "draining") return [answer(id, refused("NOT_READY", `${self} is stopping`, { retry: true }))];
