@@ -75,9 +75,9 @@ describe("a run", () => {
     expect(readCursor(cluster.snap, cluster.config.log, "b")?.seq).toBe(220);
   });
 
-  test("batches of 4,096 and 8 MiB: one write each, and the next is pulled while one is written", () => {
+  test("batches of 16,384 and 8 MiB: one write each, and the next is pulled while one is written", () => {
     const cluster = new QueueCluster("a");
-    cluster.add(A, ...range(0, 10_000));
+    cluster.add(A, ...range(0, 40_000));
     cluster.fetchAll();
     const queue = cluster.queue();
     queue.storeNext(); // currentsize of the empty log
@@ -90,7 +90,7 @@ describe("a run", () => {
       if (append?.change === "append") sizes.push(append.bytes.length / 96);
       if (!queue.storeNext()) break;
     }
-    expect([sizes, pulledAhead]).toEqual([[4_096, 4_096, 1_808], true]);
+    expect([sizes, pulledAhead]).toEqual([[16_384, 16_384, 7_232], true]);
     checkLog(cluster);
   });
 
