@@ -10,7 +10,7 @@ import { type KillPoint, KillRun, planKills, pointText } from "../test/faults/ki
 const RESULTS = "test/campaigns.md";
 const BINARY = "dist/cairn";
 const SEEDS = 2_000;
-const KILLS = 60;
+const KILLS = 100;
 /** Another seed is another campaign: it draws other points. */
 const KILL_SEED = 2_026;
 

@@ -5,23 +5,25 @@
  * the root of the log's own entries at that size, folded here by the plain definition of RFC 6962.
  */
 import { fromHex, toHex, utf8 } from "../../src/engine/base/bytes.ts";
-import { nextBelow, nextOf, type Prng, prng } from "../../src/engine/base/prng.ts";
+import { nextBelow, type Prng, prng } from "../../src/engine/base/prng.ts";
 import { openCheckpoint } from "../../src/engine/log/checkpoint.ts";
 import { bundleOf } from "../../src/engine/log/entry.ts";
 import { parseVkey } from "../../src/engine/log/note.ts";
 import { naiveNode } from "../log/naive.ts";
 import { type Call, CrashingCluster, NODES, type NodeName } from "./crashing-cluster.ts";
 
-/** Words of a step, as `cairn merge` takes them. */
-const STEPS: readonly (readonly string[])[] = [
-  ["fetch", "--storage", "a"],
-  ["fetch", "--storage", "b"],
-  ["queue"],
-  ["backup", "--secondary", "b"],
-  ["backup", "--secondary", "c"],
-  ["dist"],
+type CallName = "fdatasync" | "fsync" | "rename" | "pwrite64";
+/** Words of a step, as `cairn merge` takes them, and the calls it makes in a run: only queue and dist do all of them. */
+const STEPS: readonly { readonly words: readonly string[]; readonly calls: readonly CallName[] }[] = [
+  { words: ["fetch", "--storage", "a"], calls: ["fdatasync", "pwrite64"] },
+  { words: ["fetch", "--storage", "b"], calls: ["fdatasync", "pwrite64"] },
+  { words: ["queue"], calls: ["fdatasync", "fsync", "rename", "pwrite64"] },
+  { words: ["backup", "--secondary", "b"], calls: ["fsync", "rename", "pwrite64"] },
+  { words: ["backup", "--secondary", "c"], calls: ["fsync", "rename", "pwrite64"] },
+  { words: ["dist"], calls: ["fdatasync", "fsync", "rename", "pwrite64"] },
 ];
-const CALLS = ["fdatasync", "fsync", "rename", "pwrite64"] as const;
+/** A daemon renames once, when it starts; pages are written more often than synced. */
+const DAEMON_CALLS: readonly CallName[] = ["fdatasync", "fdatasync", "pwrite64"];
 /** A process that has not come to its call by then is killed where it is. */
 const REACH_MS = 20_000;
 const RANDOM_MS_MAX = 1_500;
@@ -54,27 +56,21 @@ export type KillRow = {
 export const pointText = ({ victim, call }: KillPoint): string =>
   `${victim.kind === "node" ? victim.name : victim.kind === "step" ? victim.words.filter((word) => !word.startsWith("-")).join(".") : "loop"} ${call === null ? "any time" : `${call.name} ${call.nth}`}`;
 
-/** Each step and each node at each call, a third of them with the whole cluster, and one in six at a time instead; drawn from the seed. */
+/** Each step and each node at its calls, a third of them with the whole cluster, one in eight at a time instead; drawn from the seed. */
 export function planKills(count: number, seed: number): KillPoint[] {
   const dice = prng(seed);
-  const victims: KillPoint["victim"][] = [
-    ...STEPS.map((words) => ({ kind: "step", words }) as const),
-    ...NODES.map((name) => ({ kind: "node", name }) as const),
-    { kind: "loop" },
+  const victims: readonly { readonly victim: KillPoint["victim"]; readonly calls: readonly CallName[] }[] = [
+    ...STEPS.map(({ words, calls }) => ({ victim: { kind: "step", words }, calls }) as const),
+    ...NODES.map((name) => ({ victim: { kind: "node", name }, calls: DAEMON_CALLS }) as const),
+    { victim: { kind: "loop" }, calls: [] },
   ];
   return Array.from({ length: count }, (_, at) => {
-    const victim = victims[at % victims.length] as KillPoint["victim"];
-    const round = Math.floor(at / victims.length);
-    const isTimed = victim.kind === "loop" || nextBelow(dice, 6) === 0;
-    const scope = nextBelow(dice, 3) === 0 ? "cluster" : "process";
-    return { victim, scope, call: isTimed ? null : drawCall(dice, victim.kind, round) };
+    const { victim, calls } = victims[at % victims.length] as (typeof victims)[number];
+    const name = calls[Math.floor(at / victims.length) % Math.max(1, calls.length)];
+    const isTimed = nextBelow(dice, 8) === 0;
+    const nth = 1 + nextBelow(dice, name === "pwrite64" ? 16 : 6);
+    return { victim, scope: nextBelow(dice, 3) === 0 ? "cluster" : "process", call: name === undefined || isTimed ? null : { name, nth } };
   });
-}
-
-/** The counts that a short run comes to: a daemon renames once, when it starts; pages are written more often than synced. */
-function drawCall(dice: Prng, kind: "node" | "step", round: number): Call {
-  const name = kind === "node" ? nextOf(dice, ["fdatasync", "fdatasync", "pwrite64"]) : (CALLS[round % CALLS.length] ?? "fdatasync");
-  return { name, nth: 1 + nextBelow(dice, name === "pwrite64" ? 16 : name === "fdatasync" ? 6 : 4) };
 }
 
 type Seen = { readonly root: string; readonly node: NodeName };
