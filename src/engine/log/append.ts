@@ -63,8 +63,7 @@ export function tileOps(snap: Snapshot, log: LogId, edge: Edge, hashes: Uint8Arr
 }
 
 /** The entries from `start` on, which is where the stored ones end: full bundles, and single rows behind the last one. */
-export function entryOps(snap: Snapshot, log: LogId, start: number, bundle: Uint8Array): Op[] {
-  const offsets = bundleOffsets(bundle);
+export function entryOps(snap: Snapshot, log: LogId, start: number, bundle: Uint8Array, offsets: Uint32Array = bundleOffsets(bundle)): Op[] {
   const end = start + offsets.length - 1;
   const foldedTo = Math.floor(end / BUNDLE_COUNT) * BUNDLE_COUNT;
   const ops: Op[] = [];

@@ -47,13 +47,20 @@ export function bundleCount(bundle: Uint8Array): number {
 
 /** Where each record (length and bytes) begins, and at last the bundle's length: count + 1 numbers. Throws LOG_ENCODING. */
 export function bundleOffsets(bundle: Uint8Array): Uint32Array {
-  const offsets = new Uint32Array(bundleCount(bundle) + 1);
-  let at = 0;
-  for (let i = 1; i < offsets.length; i++) {
+  let offsets = new Uint32Array(BUNDLE_COUNT + 1);
+  let count = 0;
+  for (let at = 0; at < bundle.length; ) {
     at = recordEnd(bundle, at);
-    offsets[i] = at;
+    if (++count === offsets.length) offsets = grown(offsets);
+    offsets[count] = at;
   }
-  return offsets;
+  return offsets.subarray(0, count + 1);
+}
+
+function grown(offsets: Uint32Array): Uint32Array<ArrayBuffer> {
+  const larger = new Uint32Array(offsets.length * 4);
+  larger.set(offsets);
+  return larger;
 }
 
 /** A view of entry i, without its length. */

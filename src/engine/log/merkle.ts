@@ -48,8 +48,10 @@ export function nodeHash(left: Hash, right: Hash): Hash {
 }
 
 /** Leaf hashes of a bundle's entries, one after the other. Throws LOG_ENCODING where the bytes are no bundle. */
-export function leafHashes(bundle: Uint8Array): Uint8Array {
-  const offsets = bundleOffsets(bundle);
+export const leafHashes = (bundle: Uint8Array): Uint8Array => leafHashesAt(bundle, bundleOffsets(bundle));
+
+/** The same where the offsets are known: `bundleOffsets` of this very bundle. */
+export function leafHashesAt(bundle: Uint8Array, offsets: Uint32Array): Uint8Array {
   const count = offsets.length - 1;
   const words = new Int32Array(count * HASH_WORDS);
   for (let i = 0; i < count; i++) {

@@ -84,8 +84,7 @@ export class LogReader {
     let at = from;
     for (let room = bytesMax; at < to; ) {
       const end = Math.min(to, (Math.floor(at / BUNDLE_COUNT) + 1) * BUNDLE_COUNT);
-      const found = this.records(at, end);
-      const offsets = bundleOffsets(found);
+      const { found, offsets } = this.records(at, end);
       let count = offsets.length - 1;
       while (count > (at === from ? 1 : 0) && (offsets[count] as number) > room) count--;
       parts.push(found.subarray(0, offsets[count]));
@@ -106,13 +105,14 @@ export class LogReader {
   }
 
   /** What is stored of entries `[from, to)` of one bundle, up to the first that is not there. */
-  private records(from: number, to: number): Uint8Array {
+  private records(from: number, to: number): { found: Uint8Array; offsets: Uint32Array } {
     const n = Math.floor(from / BUNDLE_COUNT);
     const bundle = readBundle(this.snap, this.log, n);
-    if (bundle === undefined) return readTail(this.snap, this.log, from, to);
+    if (bundle === undefined) return withOffsets(readTail(this.snap, this.log, from, to));
     const offsets = bundleOffsets(bundle);
     if (offsets.length !== BUNDLE_COUNT + 1) throw new EngineError("STORE_CORRUPT", `bundle ${n}: ${offsets.length - 1} entries, want ${BUNDLE_COUNT}`);
-    return sliceBundle(bundle, offsets, { from: from - n * BUNDLE_COUNT, to: to - n * BUNDLE_COUNT });
+    if (to - from === BUNDLE_COUNT) return { found: bundle, offsets };
+    return withOffsets(sliceBundle(bundle, offsets, { from: from - n * BUNDLE_COUNT, to: to - n * BUNDLE_COUNT }));
   }
 
   // ------------------------------------------------------------------ the tree
@@ -196,6 +196,8 @@ export class LogReader {
       throw new EngineError("LOG_RANGE", `tree size ${size}: the order here ends before it`);
   }
 }
+
+const withOffsets = (found: Uint8Array) => ({ found, offsets: bundleOffsets(found) });
 
 /** The largest level of a complete subtree that `count` leaves begin with. */
 function levelBelow(count: number): number {

@@ -7,7 +7,7 @@
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { bundleOffsets } from "../log/entry.ts";
-import { leafHashes } from "../log/merkle.ts";
+import { leafHashesAt } from "../log/merkle.ts";
 import { type Answer, type AnswerOf, BUNDLE_BYTES_MAX, GET_COUNT_MAX } from "../wire/messages.ts";
 import { equalAt, pickHashes, tableHashes } from "./hash-table.ts";
 import { type Batch, type Lane, mark, type QueueEffect, type QueueState } from "./queue-state.ts";
@@ -139,7 +139,7 @@ function openBundle({ bundle, served, absent }: AnswerOf<"storage.entries">, ask
     const offsets = bundleOffsets(bundle);
     const isWhole =
       served > 0 && served <= asked && offsets.length - 1 === served - absent.length && absent.every((i, at) => i < served && i > (absent[at - 1] ?? -1));
-    return isWhole ? { hashes: leafHashes(bundle), offsets } : null;
+    return isWhole ? { hashes: leafHashesAt(bundle, offsets), offsets } : null;
   } catch (cause) {
     if (cause instanceof EngineError && cause.code === "LOG_ENCODING") return null;
     throw cause;

@@ -10,7 +10,7 @@ import { EngineError } from "../base/errors.ts";
 import { unreachable } from "../base/invariant.ts";
 import { entryOps, orderCutOps, orderOps } from "../log/append.ts";
 import { bundleCount, bundleOffsets, joinBundles } from "../log/entry.ts";
-import { EMPTY_ROOT, leafHashes } from "../log/merkle.ts";
+import { EMPTY_ROOT, leafHashesAt } from "../log/merkle.ts";
 import { LogReader } from "../log/reader.ts";
 import { type Answer, type AnswerOf, type Request, type RequestOf, refused } from "../wire/messages.ts";
 import { answer, commit, enter, type Fork, firstDifference, type ReceiverEffect, type ReceiverState, sizesOf, type Waiting } from "./copy-state.ts";
@@ -195,9 +195,7 @@ function onEntries(state: ReceiverState, id: number, first: RequestOf<"copy.entr
   if (config.self === config.primary) return [answer(id, refused("NOT_ALLOWED", `${config.self} is the primary: its entries are its own`))];
   const sizes = sizesOf(state, snap);
   if (first.start > sizes.storedSize) return [gap(id, state, sizes.storedSize, first.start)];
-  const group = neighbours(state, { id, ...entriesChunk(first) }, (body) =>
-    body.kind === "copy.entries" && isBundle(body.bundle) ? entriesChunk(body) : null,
-  );
+  const group = neighbours(state, { id, ...entriesChunk(first) }, (body) => (body.kind === "copy.entries" ? wholeChunk(body) : null));
   const bundle = joinBundles(group.map((each) => each.bytes));
   const offsets = bundleOffsets(bundle);
   const end = first.start + offsets.length - 1;
@@ -206,26 +204,28 @@ function onEntries(state: ReceiverState, id: number, first: RequestOf<"copy.entr
   if (end > sizes.orderSize) return group.map((each) => gap(each.id, state, sizes.orderSize, end));
   const skipped = sizes.storedSize - first.start;
   const fresh = bundle.subarray(offsets[skipped] as number);
+  const freshOffsets = skipped === 0 ? offsets : bundleOffsets(fresh);
   const want = new LogReader(snap, config.log).orderHashes(sizes.storedSize, end);
-  const got = leafHashes(fresh);
+  const got = leafHashesAt(fresh, freshOffsets);
   const wrong = firstDifference(want, got);
   if (wrong !== null)
     return group.map((each) => mismatch(each.id, sizes.storedSize + wrong, want.slice(wrong * 32, wrong * 32 + 32), got.slice(wrong * 32, wrong * 32 + 32)));
-  const batch = [...entryOps(snap, config.log, sizes.storedSize, fresh), rows.putCopy(config.log, { ...sizes, storedSize: end })];
+  const batch = [...entryOps(snap, config.log, sizes.storedSize, fresh, freshOffsets), rows.putCopy(config.log, { ...sizes, storedSize: end })];
   return [commit(state, batch), ...answers];
 }
 
 type Chunk = { readonly id: number; readonly start: number; readonly count: number; readonly bytes: Uint8Array };
 
 const orderChunk = (body: RequestOf<"copy.order">) => ({ start: body.start, count: body.hashes.length / 32, bytes: body.hashes });
-const isBundle = (bundle: Uint8Array): boolean => {
-  try {
-    return bundleCount(bundle) > 0;
-  } catch {
-    return false; // malformed: it gets its own refusal when its turn comes
-  }
-};
 const entriesChunk = (body: RequestOf<"copy.entries">) => ({ start: body.start, count: bundleCount(body.bundle), bytes: body.bundle });
+function wholeChunk(body: RequestOf<"copy.entries">): Omit<Chunk, "id"> | null {
+  try {
+    const chunk = entriesChunk(body);
+    return chunk.count > 0 ? chunk : null;
+  } catch {
+    return null; // malformed: it gets its own refusal when its turn comes
+  }
+}
 
 /** The first chunk and those right behind it that continue it: they share one commit. */
 function neighbours(state: ReceiverState, first: Chunk, read: (body: Request) => Omit<Chunk, "id"> | null): Chunk[] {

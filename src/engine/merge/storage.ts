@@ -10,7 +10,7 @@ import { EngineError } from "../base/errors.ts";
 import type { LogId, NodeId } from "../base/ids.ts";
 import { unreachable } from "../base/invariant.ts";
 import { bundleOffsets } from "../log/entry.ts";
-import { leafHashes } from "../log/merkle.ts";
+import { leafHashes, leafHashesAt } from "../log/merkle.ts";
 import { logKeys } from "../store/keys.ts";
 import { type Answer, type AnswerOf, type Request, type RequestOf, refused } from "../wire/messages.ts";
 import type { AddRequest, MergeConfig } from "./config.ts";
@@ -169,7 +169,8 @@ function admission(state: StorageState, bundle: Uint8Array, timeMs: number): Ans
 
 function entriesOf(bundle: Uint8Array): { hashes: Uint8Array; offsets: Uint32Array } | null {
   try {
-    return { offsets: bundleOffsets(bundle), hashes: leafHashes(bundle) };
+    const offsets = bundleOffsets(bundle);
+    return { offsets, hashes: leafHashesAt(bundle, offsets) };
   } catch (cause) {
     if (cause instanceof EngineError && cause.code === "LOG_ENCODING") return null;
     throw cause;
