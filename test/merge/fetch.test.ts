@@ -5,7 +5,7 @@ import { concatBytes, fromUtf8, utf8 } from "../../src/engine/base/bytes.ts";
 import { CLIENT } from "../../src/engine/base/ids.ts";
 import type { StepResult } from "../../src/engine/merge/config.ts";
 import { NO_HELD, putCursor } from "../../src/engine/merge/cursor.ts";
-import { type FetchState, initialFetch, stepFetch } from "../../src/engine/merge/fetch.ts";
+import { type FetchState, initialFetch, type QueueEnd, queueEnd, RECHECK_MS, stepFetch } from "../../src/engine/merge/fetch.ts";
 import { QUEUE_BYTES_MAX, queueHeader, queueLines, readQueueLines, readQueueStart } from "../../src/engine/merge/queue-file.ts";
 import { initialStorage, stepStorage } from "../../src/engine/merge/storage.ts";
 import type { StorageReply, StorageRequest, StorageState } from "../../src/engine/merge/storage-state.ts";
@@ -18,7 +18,11 @@ import { A, B, bundle, configOf, hashesOf, hexes, P, range } from "./fixture.ts"
 type Bench = CoreBench<FetchState, never, Answer, Request, StepResult>;
 const config = configOf(P);
 const FILE = "merge/queue.a";
-const fetcher = (disk: Disk): Bench => new CoreBench(stepFetch, initialFetch(config, A), disk).start() as Bench;
+function fetcher(disk: Disk, known: QueueEnd | null = null, laterMs = 0): Bench {
+  const bench = new CoreBench(stepFetch, initialFetch(config, A, known), disk) as Bench;
+  bench.timeMs += laterMs;
+  return bench.start();
+}
 const fileText = (disk: Disk): string => fromUtf8(fileOf(disk.image, FILE) ?? new Uint8Array(0));
 
 /** A storage node with so many entries: what it lists is what a real one lists. */
@@ -144,6 +148,46 @@ describe("what can go wrong", () => {
     expect(fileOf(disk.image, "merge/queue.a.bad-5")).toEqual(bytes);
     expect(fileText(disk)).toStartWith(`{"format":1,"log":"example.org/log","storage":"a","generation":6,"firstSeq":2}\n`);
     expect(linesIn(disk)).toEqual(whole(2, 9));
+  });
+
+  test("a warm process passes over what its last run left, until the queue handler has stood still for a while", () => {
+    const disk = newDisk();
+    finish(fetcher(disk), 4);
+    const first = fetcher(disk); // the one before made the file
+    finish(first, 6);
+    const known = queueEnd(first.state);
+    expect(known?.nextSeq).toBe(6);
+    const bytes = (fileOf(disk.image, FILE) as Uint8Array).slice();
+    bytes[bytes.length - 200] = bytes[bytes.length - 200]! ^ 1;
+    disk.image = setFile(disk.image, FILE, bytes);
+
+    const second = fetcher(disk, known);
+    expect(finish(second, 9)).toMatchObject({ counts: { fetched: 3, seq: 9 }, notes: [] });
+    expect(queueEnd(second.state)).toMatchObject({ nextSeq: 9, cursorMs: known?.cursorMs, offset: fileOf(disk.image, FILE)?.length });
+
+    const later = fetcher(disk, queueEnd(second.state), RECHECK_MS);
+    expect(finish(later, 9).notes[0]).toContain("bad line");
+    expect(linesIn(disk)).toEqual(whole(0, 9));
+  });
+
+  test("a warm process believes nothing of another generation, of a shorter file, or of a run that failed", () => {
+    const disk = newDisk();
+    finish(fetcher(disk), 4);
+    const first = fetcher(disk); // the one before made the file
+    finish(first, 6);
+    const known = queueEnd(first.state) as QueueEnd;
+    const bytes = (fileOf(disk.image, FILE) as Uint8Array).slice();
+    disk.image = setFile(disk.image, FILE, bytes.slice(0, -30));
+    finish(fetcher(disk, known), 8);
+    expect(linesIn(disk)).toEqual(whole(0, 8));
+    finish(fetcher(disk, { ...known, generation: known.generation + 1, nextSeq: 100 }), 9);
+    expect(linesIn(disk)).toEqual(whole(0, 9));
+
+    const failed = fetcher(disk, known);
+    const [sent] = failed.takeSent();
+    failed.message(A, sent!.requestId, refused("LOG_BUSY", "busy"));
+    expect(failed.done).toMatchObject({ error: { code: "LOG_BUSY" } });
+    expect(queueEnd(failed.state)).toBeNull();
   });
 
   test("a header that does not read is a bad file too; one of another log is foreign and stays", () => {
