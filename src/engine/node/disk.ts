@@ -54,7 +54,7 @@ const DATABASES: Readonly<Record<EnvironmentName, readonly Db[]>> = { store: ["r
 const NEARLY_FULL_SHARE = 0.05;
 const NEARLY_FULL_BYTES = 1_024 ** 3;
 /** Between two times that pages read so far are let go: a few thousand of them at full speed. */
-const RELEASE_MS = 200;
+const RELEASE_MS = 100;
 /** Asked for beyond the bytes of a write that has both parts, so that its files do not fail after its batch is stored. */
 const SPARE_BYTES = 4 * 1_024 * 1_024;
 
