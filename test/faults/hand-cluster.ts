@@ -24,6 +24,9 @@ export type Said = {
   readonly stderr: string;
 };
 
+/** On a busy machine a frontend may not be done when a run of dist ends: the next run brings it the rest. */
+const DIST_TRIES_MAX = 20;
+
 export class HandCluster implements AsyncDisposable {
   readonly bench: UpBench;
   ready: Ready;
@@ -68,12 +71,17 @@ export class HandCluster implements AsyncDisposable {
     return said(stdout, stderr, status);
   }
 
-  /** Fetch, backup, dist, and all of them well. */
+  /** Fetch, backup, dist, and all of them well; dist again while a frontend is owed the head. */
   async round(): Promise<void> {
-    for (const words of ["fetch", "backup", "dist"]) {
-      const { status, stdout, stderr } = await this.merge(words);
+    const run = async (words: string): Promise<Step | undefined> => {
+      const { status, stdout, stderr, steps } = await this.merge(words);
       if (status !== 0) throw new Error(`merge ${words}: ${status}\n${stdout}${stderr}`);
-    }
+      return steps.at(-1);
+    };
+    await run("fetch");
+    await run("backup");
+    for (let tries = 0, last = await run("dist"); last?.counts["published"] !== last?.counts["frontends"]; last = await run("dist"))
+      if (++tries > DIST_TRIES_MAX) throw new Error(`merge dist: ${JSON.stringify(last)}`);
   }
 
   async add(name: string, ...entries: string[]): Promise<void> {
