@@ -170,21 +170,29 @@ const run = command({
       },
       onTrouble: (step: { readonly key: string }, text: string) => ctx.note(`${step.key}: ${text}`),
     };
-    if (!sequential) await runParallel(options);
-    for (let round = 0; sequential && !signal.aborted && round < (rounds ?? Number.POSITIVE_INFINITY); round++) await runSequential(options);
-    await printed;
+    try {
+      if (!sequential) await runParallel(options);
+      for (let round = 0; sequential && !signal.aborted && round < (rounds ?? Number.POSITIVE_INFINITY); round++) await runSequential(options);
+      await printed;
+    } finally {
+      parent?.close();
+    }
     if (sequential && rounds !== undefined && failure !== null) throw failure;
   },
 });
 
-/** Lines `ready NODE` until the end of stdin, which ends the loop; other lines say nothing to us. */
-function hintsOfStdin(): { readonly ended: AbortSignal; onHint(ready: (storage: string) => void): void } {
+/** Lines `ready NODE` until the end of stdin, which ends the loop; other lines say nothing to us. An open stdin keeps the process: `close` lets it go. */
+function hintsOfStdin(): { readonly ended: AbortSignal; onHint(ready: (storage: string) => void): void; close(): void } {
   const end = new AbortController();
   const lines = createInterface({ input: process.stdin }).on("close", () => end.abort());
   const onHint = (ready: (storage: string) => void): void => {
     lines.on("line", (line) => line.startsWith("ready ") && ready(line.slice("ready ".length)));
   };
-  return { ended: end.signal, onHint };
+  const close = (): void => {
+    lines.close();
+    process.stdin.pause();
+  };
+  return { ended: end.signal, onHint, close };
 }
 
 const unlatch = command({

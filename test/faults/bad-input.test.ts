@@ -202,6 +202,17 @@ test("stdin that is closed or ends: a warm step and the loop end well, a questio
   expect((await cluster.merge("dist")).status).toBe(0);
 });
 
+test("a loop that a parent feeds ends on a signal too, though its stdin stays open", async () => {
+  const loop = cluster.bench.spawn("merge", "run", "--stdin", "--dir", cluster.node("a").dir, "--json");
+  const rows = loop.stdout.getReader();
+  await cluster.add("a", "for the loop");
+  expect((await rows.read()).done).toBe(false); // it runs
+  rows.releaseLock();
+  void new Response(loop.stdout).text();
+  loop.kill("SIGTERM");
+  expect(await loop.exited).toBe(143);
+});
+
 test("a peer's key that was replaced in one config: the link is refused by name, on either side", async () => {
   const other = toHex(crypto.getRandomValues(new Uint8Array(32)));
   const key = (text: string, name: string): string => {
