@@ -6,7 +6,7 @@
 import { availableParallelism } from "node:os";
 import { EngineError, errorTable } from "../engine/base/errors.ts";
 import type { MergeNumbers, MergeRound, MergeSettings } from "./bench-merge.ts";
-import { type CommandSpec, command } from "./spec.ts";
+import { type CommandSpec, type Context, command } from "./spec.ts";
 import { formatTable } from "./table.ts";
 
 /** What the other program's line must have; further keys are passed on. */
@@ -31,26 +31,36 @@ const merge = command({
   errors: ["BAD_OPTION", "UNAVAILABLE", "TIMEOUT"],
   examples: ["cairn bench merge", "cairn bench merge --entries 1000000 --rounds 1 --json"],
   async run(ctx) {
-    const { entries, bytes, rounds, k, beside } = ctx.options;
-    await checkOptions({ entries, bytes, k }, rounds);
-    const { runMergeRound } = await import("./bench-merge.ts");
-    const settings = { entries, bytes, k, warmUp: WARM_UP_COUNT, singles: SINGLES_COUNT, receipts: "batch", cores: availableParallelism(), rounds };
-    const ours: MergeNumbers[] = [];
-    const theirs: PeerNumbers[] = [];
-    for (let round = 1; round <= rounds; round++) {
-      const result: MergeRound = await runMergeRound({ ...settings, signal: ctx.signal, note: ctx.note });
-      await ctx.answer({ event: "round", round, who: "cairn", settings, ...result }, roundText(round, result));
-      if (!result.verified) return ctx.exitWith(errorTable.LOG_ROOT_MISMATCH.exit);
-      ours.push(result);
-      if (beside === undefined) continue;
-      const peer = await runPeer(beside, settings, ctx.signal);
-      await ctx.answer({ event: "round", round, who: "peer", ...peer }, `${round} peer   ${compareText(peer)}`);
-      theirs.push(peer);
+    try {
+      await benchMerge(ctx);
+    } catch (error) {
+      if (!ctx.signal.aborted) throw error; // told to stop: the signal is the status
     }
-    const total = totals(ours, theirs);
-    await ctx.answer({ event: "total", settings, ...total }, formatTable(totalRows(total)));
   },
 });
+
+type Options = Readonly<Record<"entries" | "bytes" | "rounds" | "k", number>> & { readonly beside: string | undefined };
+
+async function benchMerge(ctx: Pick<Context, "signal" | "note" | "answer" | "exitWith"> & { readonly options: Options }): Promise<void> {
+  const { entries, bytes, rounds, k, beside } = ctx.options;
+  await checkOptions({ entries, bytes, k }, rounds);
+  const { runMergeRound } = await import("./bench-merge.ts");
+  const settings = { entries, bytes, k, warmUp: WARM_UP_COUNT, singles: SINGLES_COUNT, receipts: "batch", cores: availableParallelism(), rounds };
+  const ours: MergeNumbers[] = [];
+  const theirs: PeerNumbers[] = [];
+  for (let round = 1; round <= rounds; round++) {
+    const result: MergeRound = await runMergeRound({ ...settings, signal: ctx.signal, note: ctx.note });
+    await ctx.answer({ event: "round", round, who: "cairn", settings, ...result }, roundText(round, result));
+    if (!result.verified) return ctx.exitWith(errorTable.LOG_ROOT_MISMATCH.exit);
+    ours.push(result);
+    if (beside === undefined) continue;
+    const peer = await runPeer(beside, settings, ctx.signal);
+    await ctx.answer({ event: "round", round, who: "peer", ...peer }, `${round} peer   ${compareText(peer)}`);
+    theirs.push(peer);
+  }
+  const total = totals(ours, theirs);
+  await ctx.answer({ event: "total", settings, ...total }, formatTable(totalRows(total)));
+}
 
 async function checkOptions({ entries, bytes, k }: Pick<MergeSettings, "entries" | "bytes" | "k">, rounds: number): Promise<void> {
   const { ENTRY_BYTES_MIN } = await import("./bench-load.ts");
