@@ -2,10 +2,12 @@
  * The crash grid of merge.md section 9 in small: a sample of its boundaries in both scopes, the same however many
  * processes share the work. All cells run in the campaign `merge-grid`.
  */
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { gridBoundaries, runCell } from "../../src/engine/sim/merge-grid.ts";
 import { rowsOf } from "../cmd/words-runner.ts";
+
+setDefaultTimeout(60_000);
 
 const MAIN = join(import.meta.dir, "../../src/cmd/main.ts");
 /** A prime: over the three batches of the run each step is met at another place. */
