@@ -27,6 +27,8 @@ export type Said = {
 /** On a busy machine a frontend may not be done when a run of dist ends: the next run brings it the rest. */
 const DIST_TRIES_MAX = 20;
 
+const ADD_MS_MAX = 30_000;
+
 export class HandCluster implements AsyncDisposable {
   readonly bench: UpBench;
   ready: Ready;
@@ -84,10 +86,15 @@ export class HandCluster implements AsyncDisposable {
       if (++tries > DIST_TRIES_MAX) throw new Error(`merge dist: ${JSON.stringify(last)}`);
   }
 
+  /** Each is acknowledged; as a client should, it asks again where too few nodes were quick enough to promise. */
   async add(name: string, ...entries: string[]): Promise<void> {
-    for (const entry of entries) {
-      const answer = await fetch(`${this.node(name).log}/add`, { method: "POST", body: entry });
-      if (answer.status !== 202) throw new Error(`add to ${name}: ${answer.status} ${await answer.text()}`);
+    for (const body of entries) {
+      const add = async (): Promise<[number, string]> => {
+        const answer = await fetch(`${this.node(name).log}/add`, { method: "POST", body });
+        return [answer.status, await answer.text()];
+      };
+      const [status, text] = await eventually(add, ([each]) => each !== 503, ADD_MS_MAX);
+      if (status !== 202) throw new Error(`add to ${name}: ${status} ${text}`);
     }
   }
 
