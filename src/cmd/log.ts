@@ -2,7 +2,7 @@
  * `cairn log …` (merge.md section 4): the log as its users see it. What feeds it is in log-add.ts, what reads it in
  * log-proof.ts, log-tail.ts and log-head.ts, what checks it in log-verify.ts. Here: making its first head.
  */
-import { EngineError, isErrorCode } from "../engine/base/errors.ts";
+import { EngineError } from "../engine/base/errors.ts";
 import { primaryDir } from "./cluster.ts";
 import { logAdd } from "./log-add.ts";
 import { logOption, mustBeMain } from "./log-client.ts";
@@ -11,7 +11,7 @@ import { logCheckpoint } from "./log-head.ts";
 import { logProof } from "./log-proof.ts";
 import { logTail } from "./log-tail.ts";
 import { logVerify } from "./log-verify.ts";
-import { resultText } from "./merge.ts";
+import { failureOf, resultText } from "./merge.ts";
 import { type CommandSpec, command } from "./spec.ts";
 
 const logInit = command({
@@ -34,9 +34,9 @@ const logInit = command({
     const { self, primary } = node.merge;
     if (self !== primary) throw new EngineError("NOT_ALLOWED", `${self} in ${dir} is not the primary, ${primary} is: only its key signs`);
     const result = await runStep(node, { step: "init" }, { wait: ctx.options.wait, totalMs: ctx.timeoutMs });
-    if (result.error === undefined) return ctx.answer(result, resultText(result));
-    const { code, detail } = result.error;
-    throw new EngineError(isErrorCode(code) ? code : "FAILED", isErrorCode(code) ? detail : `${code}: ${detail}`);
+    const failure = failureOf(result);
+    if (failure !== null) throw failure;
+    return ctx.answer(result, resultText(result));
   },
 });
 

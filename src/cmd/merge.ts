@@ -39,7 +39,8 @@ export function resultText(result: StepResult): string {
   return [`${name}: ${counts.join(", ") || "nothing to do"}`, ...result.notes.map((note) => `  ${note}`)].join("\n");
 }
 
-function failureOf(result: StepResult): EngineError | null {
+/** The error that a step's result ends its command with, or null. */
+export function failureOf(result: StepResult): EngineError | null {
   if (result.error === undefined) return null;
   const { code, detail } = result.error;
   return new EngineError(isErrorCode(code) ? code : "FAILED", isErrorCode(code) ? detail : `${code}: ${detail}`);
