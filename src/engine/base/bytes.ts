@@ -58,17 +58,47 @@ export function fromBase64(text: string): Uint8Array | null {
   }
 }
 
+/**
+ * For large arrays only: a short one lives inside its object, and the first `.buffer`, `subarray` or view of it moves it out,
+ * which costs some 300 ns. Short numbers are read and written byte by byte below; short pieces are copied (`piece`).
+ */
 export const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+const PIECE_COPY_BYTES_MAX = 512;
+
+/** Bytes `[from, to)`, not to be changed: a copy where that is cheaper than a view. */
+export const piece = (bytes: Uint8Array, from: number, to: number): Uint8Array =>
+  to - from <= PIECE_COPY_BYTES_MAX ? bytes.slice(from, to) : bytes.subarray(from, to);
+
+const WORD = 0x1_0000_0000;
+/** The upper half of a safe integer is below this. */
+const UPPER_MAX = 0x20_0000;
+
+export function writeU32be(target: Uint8Array, at: number, value: number): void {
+  target[at] = value >>> 24;
+  target[at + 1] = value >>> 16;
+  target[at + 2] = value >>> 8;
+  target[at + 3] = value;
+}
+
+export const readU32be = (bytes: Uint8Array, at: number): number =>
+  (((bytes[at] as number) << 24) | ((bytes[at + 1] as number) << 16) | ((bytes[at + 2] as number) << 8) | (bytes[at + 3] as number)) >>> 0;
+
+/** 8 bytes of a safe integer. */
+export function writeU64be(target: Uint8Array, at: number, value: number): void {
+  writeU32be(target, at, Math.floor(value / WORD));
+  writeU32be(target, at + 4, value % WORD);
+}
 
 /** Big-endian bytes of a safe integer: 8 bytes sort as the numbers do. */
 export function u64be(value: number): Uint8Array {
   const bytes = new Uint8Array(8);
-  viewOf(bytes).setBigUint64(0, BigInt(value));
+  writeU64be(bytes, 0, value);
   return bytes;
 }
 
-/** The safe integer of 8 big-endian bytes at an offset, or null above 2^53 − 1. */
+/** The safe integer of 8 big-endian bytes at an offset, or null above 2^53 − 1. The caller knows that they are there. */
 export function readU64be(bytes: Uint8Array, offset = 0): number | null {
-  const value = viewOf(bytes).getBigUint64(offset);
-  return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : null;
+  const upper = readU32be(bytes, offset);
+  return upper < UPPER_MAX ? upper * WORD + readU32be(bytes, offset + 4) : null;
 }

@@ -47,20 +47,9 @@ export function bundleCount(bundle: Uint8Array): number {
 
 /** Where each record (length and bytes) begins, and at last the bundle's length: count + 1 numbers. Throws LOG_ENCODING. */
 export function bundleOffsets(bundle: Uint8Array): Uint32Array {
-  let offsets = new Uint32Array(BUNDLE_COUNT + 1);
-  let count = 0;
-  for (let at = 0; at < bundle.length; ) {
-    at = recordEnd(bundle, at);
-    if (++count === offsets.length) offsets = grown(offsets);
-    offsets[count] = at;
-  }
-  return offsets.subarray(0, count + 1);
-}
-
-function grown(offsets: Uint32Array): Uint32Array<ArrayBuffer> {
-  const larger = new Uint32Array(offsets.length * 4);
-  larger.set(offsets);
-  return larger;
+  const offsets = new Uint32Array(bundleCount(bundle) + 1);
+  for (let i = 1; i < offsets.length; i++) offsets[i] = recordEnd(bundle, offsets[i - 1] as number);
+  return offsets;
 }
 
 /** A view of entry i, without its length. */

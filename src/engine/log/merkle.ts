@@ -14,8 +14,12 @@ export const EMPTY_EDGE: Edge = { size: 0, nodes: new Uint8Array(0) };
 export const EMPTY_ROOT: Hash = sha256(new Uint8Array(0));
 
 const HASH_WORDS = HASH_BYTES / 4;
+/** Folds of up to so many leaves share one buffer: a small one of its own would be moved for each view of it. */
+const SHARED_LEAVES_MAX = 1_024;
 /** Views of the leaf buffer are kept for lengths up to this one; a longer entry costs more to hash than a view to make. */
 const LEAF_VIEW_BYTES_MAX = 4_096;
+/** An entry up to this length is copied byte by byte: that is less than a view of it costs. */
+const LOOP_BYTES_MAX = 48;
 
 /** 00 ‖ entry of up to 65,535 bytes, and the views of it that were used before. */
 const leafInput = new Uint8Array(1 + 65_535);
@@ -27,6 +31,8 @@ const nodeWords = new Int32Array(nodeBuffer, 8);
 nodeInput[0] = 1;
 const output = new Uint8Array(HASH_BYTES);
 const outputWords = new Int32Array(output.buffer);
+const sharedWork = new Int32Array((1 + SHARED_LEAVES_MAX) * HASH_WORDS);
+const sharedBytes = new Uint8Array(sharedWork.buffer);
 
 function sha256(input: Uint8Array): Hash {
   const hash = new Uint8Array(HASH_BYTES);
@@ -47,21 +53,26 @@ export function nodeHash(left: Hash, right: Hash): Hash {
   return sha256(nodeInput);
 }
 
+function copyHash(from: Uint8Array, fromAt: number, to: Uint8Array, toAt: number): void {
+  for (let i = 0; i < HASH_BYTES; i++) to[toAt + i] = from[fromAt + i] as number;
+}
+
 /** Leaf hashes of a bundle's entries, one after the other. Throws LOG_ENCODING where the bytes are no bundle. */
 export const leafHashes = (bundle: Uint8Array): Uint8Array => leafHashesAt(bundle, bundleOffsets(bundle));
 
 /** The same where the offsets are known: `bundleOffsets` of this very bundle. */
 export function leafHashesAt(bundle: Uint8Array, offsets: Uint32Array): Uint8Array {
   const count = offsets.length - 1;
-  const words = new Int32Array(count * HASH_WORDS);
+  const hashes = new Uint8Array(count * HASH_BYTES);
   for (let i = 0; i < count; i++) {
     const from = (offsets[i] as number) + LENGTH_BYTES;
     const to = offsets[i + 1] as number;
-    leafInput.set(bundle.subarray(from, to), 1);
+    if (to - from > LOOP_BYTES_MAX) leafInput.set(bundle.subarray(from, to), 1);
+    else for (let at = from; at < to; at++) leafInput[1 + at - from] = bundle[at] as number;
     Bun.SHA256.hash(leafView(1 + to - from), output);
-    copyWords(outputWords, 0, words, i * HASH_WORDS, HASH_WORDS);
+    copyHash(output, 0, hashes, i * HASH_BYTES);
   }
-  return new Uint8Array(words.buffer);
+  return hashes;
 }
 
 function leafView(length: number): Uint8Array {
@@ -88,13 +99,13 @@ function hashPair(work: Int32Array, left: number, parent: number): void {
  * there: indexes `[⌊old / 2^level⌋, ⌊new / 2^level⌋)` of that level, as a view that is valid during the call.
  */
 export function foldEdge(edge: Edge, hashes: Uint8Array, eachLevel?: (level: number, nodes: Uint8Array) => void): Edge {
-  invariant(hashes.length % HASH_BYTES === 0, `${hashes.length} bytes are no list of hashes`);
-  invariant(edge.nodes.length === edgeBytes(edge.size), `an edge of size ${edge.size} has not ${edge.nodes.length} bytes of nodes`);
+  invariant(hashes.length % HASH_BYTES === 0, "a list of hashes has whole hashes");
+  invariant(edge.nodes.length === edgeBytes(edge.size), "an edge has a node for each set bit of its size");
   let fresh = hashes.length / HASH_BYTES; // nodes completed on this level: slots [1, 1 + fresh)
   const size = edge.size + fresh;
-  invariant(Number.isSafeInteger(size), `tree size ${size}`);
-  const work = new Int32Array((1 + fresh) * HASH_WORDS); // slot 0 takes the edge's own node of a level
-  const bytes = new Uint8Array(work.buffer);
+  invariant(Number.isSafeInteger(size), "a tree's size is a safe integer");
+  const work = fresh <= SHARED_LEAVES_MAX ? sharedWork : new Int32Array((1 + fresh) * HASH_WORDS); // slot 0 takes the edge's own node of a level
+  const bytes = fresh <= SHARED_LEAVES_MAX ? sharedBytes : new Uint8Array(work.buffer);
   bytes.set(hashes, HASH_BYTES);
   const nodes = new Uint8Array(edgeBytes(size));
   let oldEnd = edge.nodes.length;
@@ -104,19 +115,19 @@ export function foldEdge(edge: Edge, hashes: Uint8Array, eachLevel?: (level: num
     const joins = before % 2;
     if (joins === 1) {
       oldEnd -= HASH_BYTES;
-      bytes.set(edge.nodes.subarray(oldEnd, oldEnd + HASH_BYTES));
+      copyHash(edge.nodes, oldEnd, bytes, 0);
     }
     const first = 1 - joins;
     const pairs = Math.floor((fresh + joins) / 2);
     if ((fresh + joins) % 2 === 1) {
       newEnd -= HASH_BYTES;
-      nodes.set(bytes.subarray(fresh * HASH_BYTES, (fresh + 1) * HASH_BYTES), newEnd);
+      copyHash(bytes, fresh * HASH_BYTES, nodes, newEnd);
     }
     for (let pair = 0; pair < pairs; pair++) hashPair(work, first + 2 * pair, 1 + pair);
     fresh = pairs;
   }
-  invariant(oldEnd === newEnd, `edge ${edge.size} -> ${size}: ${oldEnd} bytes of old nodes stay, ${newEnd} have room`);
-  nodes.set(edge.nodes.subarray(0, oldEnd));
+  invariant(oldEnd === newEnd, "the old nodes that stay fill the room that is left");
+  for (let at = 0; at < oldEnd; at += HASH_BYTES) copyHash(edge.nodes, at, nodes, at);
   return { size, nodes };
 }
 
@@ -124,12 +135,14 @@ export function foldEdge(edge: Edge, hashes: Uint8Array, eachLevel?: (level: num
 export function edgeRoot(edge: Edge): Hash {
   if (edge.nodes.length === 0) return EMPTY_ROOT.slice();
   let at = edge.nodes.length - HASH_BYTES;
-  let root: Hash = edge.nodes.slice(at);
+  copyHash(edge.nodes, at, output, 0);
   while (at > 0) {
     at -= HASH_BYTES;
-    root = nodeHash(edge.nodes.subarray(at, at + HASH_BYTES), root);
+    copyHash(edge.nodes, at, nodeInput, 1);
+    copyHash(output, 0, nodeInput, 1 + HASH_BYTES);
+    Bun.SHA256.hash(nodeInput, output);
   }
-  return root;
+  return output.slice();
 }
 
 /** The root of a tree of these leaf hashes, or of the subtree above equally high nodes. */

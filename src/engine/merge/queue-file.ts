@@ -29,6 +29,8 @@ const endText = utf8(`"}\n`);
 const CRC_DIGITS = 8;
 /** `,"crc":"1a2b3c4d"}` and LF. */
 const CRC_TAIL_BYTES = crcText.length + CRC_DIGITS + endText.length;
+/** No line is shorter: it holds a hash. */
+const LINE_BYTES_MIN = 64 + CRC_TAIL_BYTES;
 
 export type QueueHeader = { readonly storage: string; readonly generation: number; readonly firstSeq: number };
 /** `end` is the offset of the first entry line. */
@@ -104,6 +106,9 @@ function putLine(to: Uint8Array, start: number, name: Uint8Array, seq: number, h
 
 const hexDigit = (value: number): number => (value < 10 ? 0x30 + value : 0x57 + value);
 
+/** No more lines than this are in so many bytes. */
+export const lineCountMax = (bytes: number): number => Math.ceil(bytes / LINE_BYTES_MIN);
+
 /** Up to `countMax` lines from `offset` on, not beyond `limit`; stops before the first bad line. */
 export function readQueueLines(snap: Snapshot, config: MergeConfig, storage: string, range: { offset: number; limit: number; countMax: number }): QueueLines {
   const to = Math.min(range.limit, range.offset + range.countMax * LINE_BYTES_MAX);
@@ -114,7 +119,8 @@ export function readQueueLines(snap: Snapshot, config: MergeConfig, storage: str
 /** `whole` says that `raw` ends where the file does. */
 function parseLines(raw: Uint8Array, storage: string, offset: number, countMax: number, whole: boolean): QueueLines {
   const name = nameText(storage);
-  const slots = { seqs: new Float64Array(countMax), bytes: new Uint32Array(countMax), hashes: new Uint8Array(countMax * 32) };
+  const room = Math.min(countMax, lineCountMax(raw.length) + 1); // a torn line counts in a mutant
+  const slots = { seqs: new Float64Array(room), bytes: new Uint32Array(room), hashes: new Uint8Array(room * 32) };
   let count = 0;
   let at = 0;
   let badAt: number | null = null;

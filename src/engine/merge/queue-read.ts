@@ -12,7 +12,7 @@ import { LogReader } from "../log/reader.ts";
 import type { MergeConfig } from "./config.ts";
 import { readCursor } from "./cursor.ts";
 import { emptyTable, equalAt, pickHashes, tableAdd, tableFind } from "./hash-table.ts";
-import { type QueueLines, queueFile, readQueueLines, readQueueStart } from "./queue-file.ts";
+import { lineCountMax, type QueueLines, queueFile, readQueueLines, readQueueStart } from "./queue-file.ts";
 import { type Batch, type Lane, mark, type QueueEffect, type QueueState } from "./queue-state.ts";
 
 /** Four times what merge.md section 6 sketches: a quarter less CPU an entry here, and each later stage gets larger pieces. */
@@ -43,8 +43,8 @@ export function openLanes(snap: Snapshot, config: MergeConfig, notes: string[]):
   });
 }
 
-const emptyBatch = (): Batch => ({
-  table: emptyTable(BATCH_COUNT_MAX),
+const emptyBatch = (countHint: number): Batch => ({
+  table: emptyTable(countHint),
   bytes: [],
   listers: [],
   absent: [],
@@ -61,7 +61,8 @@ const emptyBatch = (): Batch => ({
 
 /** The next batch, or null where the run has nothing more to read. */
 export function readBatch(state: QueueState, snap: Snapshot, effects: QueueEffect[]): Batch | null {
-  const batch = emptyBatch();
+  const unread = state.lanes.reduce((total, lane) => total + lineCountMax(lane.limit - lane.offset), 0);
+  const batch = emptyBatch(Math.min(BATCH_COUNT_MAX, unread));
   const reader = new LogReader(snap, state.config.log);
   if (!state.heldAsked) askHeld(state, batch, snap, reader);
   for (let progress = true; progress; ) {

@@ -11,6 +11,9 @@ import type { AddAnswer, Head } from "../merge/config.ts";
 import { readCurrentSize, readLatch, readPosition, readSth } from "../merge/files.ts";
 import { readEdge, rows } from "../merge/records.ts";
 import { heldEntries } from "../merge/storage.ts";
+import { logKeys } from "../store/keys.ts";
+import { treeIterate } from "../store/tree.ts";
+import { openStored } from "../store/value.ts";
 import { type DiskImage, DiskSnapshot } from "./disk.ts";
 import type { MergeCluster } from "./merge-world.ts";
 
@@ -20,9 +23,11 @@ type Sworn = { readonly root: string; readonly by: string };
 export class MergeCheckers {
   private readonly cluster: MergeCluster;
   private readonly log: LogId;
+  /** The primary first. */
+  private readonly order: readonly NodeId[];
   private readonly seen = new Map<NodeId, DiskImage>();
-  /** Entries on a storage node's disk, as long as that disk stays as it is. */
-  private readonly held = new Map<NodeId, { readonly tree: DiskImage["dbs"]["log"]; readonly hashes: ReadonlySet<string> }>();
+  /** Leaf hashes of each stored row of pending entries that was looked at. */
+  private readonly held = new WeakMap<Uint8Array, ReadonlySet<string>>();
   /** I2: root by size, over all nodes, files and notes, for ever. */
   private readonly roots = new Map<number, Sworn>();
   /** Heads that became final in a register, by size. */
@@ -46,14 +51,15 @@ export class MergeCheckers {
 
   constructor(cluster: MergeCluster) {
     this.cluster = cluster;
+    const { primary } = cluster.shape;
+    this.order = [primary, ...cluster.nodeIds.filter((each) => each !== primary)];
     this.log = cluster.config(cluster.shape.primary).log;
   }
 
   /** What is wrong, or null. */
   check(): string | null {
-    const { primary } = this.cluster.shape;
     // the register first: what others show is held against what became final there
-    for (const id of [primary, ...this.cluster.nodeIds.filter((each) => each !== primary)]) {
+    for (const id of this.order) {
       const { disk } = this.cluster.world.node(id);
       const before = this.seen.get(id);
       if (disk === before) continue;
@@ -96,19 +102,20 @@ export class MergeCheckers {
 
   private unkept(hash: Hash): string | null {
     const { shape, world } = this.cluster;
-    if (this.everOrdered.has(toHex(hash))) return null;
     const text = toHex(hash);
-    const holders = shape.storages.filter((id) => this.heldOn(id, world.node(id).disk).has(text) || this.keptBefore.get(id)?.has(text) === true);
+    if (this.everOrdered.has(text)) return null;
+    const holders = shape.storages.filter((id) => this.holds(id, world.node(id).disk, text) || this.keptBefore.get(id)?.has(text) === true);
     if (holders.length >= shape.storagequorum) return null;
-    return `receipt of ${toHex(hash).slice(0, 12)}: on ${holders.join(", ") || "no disk"}, storagequorum is ${shape.storagequorum}`;
+    return `receipt of ${text.slice(0, 12)}: on ${holders.join(", ") || "no disk"}, storagequorum is ${shape.storagequorum}`;
   }
 
-  private heldOn(id: NodeId, disk: DiskImage): ReadonlySet<string> {
-    const known = this.held.get(id);
-    if (known?.tree === disk.dbs.log) return known.hashes;
-    const hashes = heldEntries(new DiskSnapshot(disk, id), this.log);
-    this.held.set(id, { tree: disk.dbs.log, hashes });
-    return hashes;
+  private holds(id: NodeId, disk: DiskImage, text: string): boolean {
+    for (const [key, stored] of treeIterate(disk.dbs.log, logKeys.pending(this.log, 0), logKeys.pending(this.log, Number.MAX_SAFE_INTEGER))) {
+      const hashes = this.held.get(stored) ?? hexesOf(leafHashes(openStored(id, key, stored)));
+      this.held.set(stored, hashes);
+      if (hashes.has(text)) return true;
+    }
+    return false;
   }
 
   private checkNode(id: NodeId, snap: DiskSnapshot, filesChanged: boolean): string | null {
@@ -172,7 +179,7 @@ export class MergeCheckers {
     const reader = new LogReader(snap, this.log);
     const hashes = reader.orderHashes(this.orderedSize, edge.size);
     for (let at = 0; at < hashes.length; at += 32) {
-      const text = toHex(hashes.subarray(at, at + 32));
+      const text = toHex(hashes.slice(at, at + 32));
       if (this.ordered.has(text)) return `I5 entry ${this.orderedSize + at / 32} is a second ${text.slice(0, 12)}`;
       this.ordered.add(text);
       this.everOrdered.add(text);
@@ -245,4 +252,10 @@ export class MergeCheckers {
     }
     return null;
   }
+}
+
+function hexesOf(hashes: Uint8Array): ReadonlySet<string> {
+  const texts = new Set<string>();
+  for (let at = 0; at < hashes.length; at += 32) texts.add(toHex(hashes.slice(at, at + 32)));
+  return texts;
 }

@@ -49,6 +49,7 @@ const wire: WireCodec<MergeIn, Answer, Request, MergeReply> = {
 /** A merge cluster in a world: what stories and seed runs act on. */
 export class MergeCluster {
   readonly shape: MergeShape;
+  readonly nodeIds: readonly NodeId[];
   readonly world: MergeWorld;
   private readonly seed: number;
   /** Starts of each node's daemon: the run that its signer's gate stays open for. */
@@ -59,6 +60,7 @@ export class MergeCluster {
   constructor({ seed, shape, ...rest }: MergeWorldOptions) {
     this.seed = seed;
     this.shape = shape;
+    this.nodeIds = [...new Set([...shape.storages, shape.primary, ...shape.secondaries, ...shape.frontends])].sort();
     this.common = this.commonConfig();
     this.world = new World({ seed, wire, periodic: () => false, ...rest });
     for (const id of this.nodeIds) {
@@ -70,11 +72,6 @@ export class MergeCluster {
         ...(id === shape.primary ? { register: () => assembleRegister(this.config(id)) as MergeCore } : {}),
       });
     }
-  }
-
-  get nodeIds(): readonly NodeId[] {
-    const { storages, primary, secondaries, frontends } = this.shape;
-    return [...new Set([...storages, primary, ...secondaries, ...frontends])].sort();
   }
 
   /** What config.toml would say to this node; keys follow from seed and name. */

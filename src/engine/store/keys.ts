@@ -5,7 +5,13 @@
 import { concatBytes, u64be, utf8 } from "../base/bytes.ts";
 import type { LogId } from "../base/ids.ts";
 
-const key = (log: LogId, tag: string, ...rest: Uint8Array[]): Uint8Array => concatBytes(log, utf8(tag), ...rest);
+const tagBytes = new Map<string, Uint8Array>();
+
+function key(log: LogId, tag: string, ...rest: readonly Uint8Array[]): Uint8Array {
+  const bytes = tagBytes.get(tag) ?? utf8(tag);
+  tagBytes.set(tag, bytes);
+  return concatBytes(log, bytes, ...rest);
+}
 
 /** `log` database (merge.md section 6). Numbers are 8 bytes big-endian: they sort as numbers do. */
 export const logKeys = {

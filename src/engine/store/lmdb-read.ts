@@ -6,7 +6,7 @@
 import { compareBytes } from "../base/bytes.ts";
 import { invariant } from "../base/invariant.ts";
 import type { RangeOptions, StoreSnapshot } from "./types.ts";
-import { checkStored, payloadOf, wroteAtOf } from "./value.ts";
+import { checkStored, openStored, wroteAtOf } from "./value.ts";
 
 /** What is used of lmdb's database handle: its own types leave some of this out. */
 export interface Native {
@@ -140,17 +140,18 @@ export class LmdbSnapshot implements StoreSnapshot {
     this.onClose = onClose;
   }
   get(key: Uint8Array): Uint8Array | undefined {
-    const stored = this.find(key);
-    return stored === undefined ? undefined : payloadOf(stored);
+    const stored = this.transaction.read(this.db, key);
+    return stored === undefined ? undefined : openStored(this.name, key, stored);
   }
   wroteAt(key: Uint8Array): number | undefined {
-    const stored = this.find(key);
-    return stored === undefined ? undefined : wroteAtOf(stored);
+    const stored = this.transaction.read(this.db, key);
+    if (stored === undefined) return undefined;
+    checkStored(this.name, key, stored);
+    return wroteAtOf(stored);
   }
   *iterate(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
     for (const [key, stored] of this.transaction.rows(this.db, from, to, options)) {
-      checkStored(this.name, key, stored);
-      yield [key, payloadOf(stored)];
+      yield [key, openStored(this.name, key, stored)];
     }
   }
   *stored(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
@@ -163,10 +164,5 @@ export class LmdbSnapshot implements StoreSnapshot {
     invariant(!this.closed, `a snapshot of ${this.name} is closed once`);
     this.closed = true;
     this.onClose();
-  }
-  private find(key: Uint8Array): Uint8Array | undefined {
-    const stored = this.transaction.read(this.db, key);
-    if (stored !== undefined) checkStored(this.name, key, stored);
-    return stored;
   }
 }

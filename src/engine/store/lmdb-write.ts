@@ -2,7 +2,7 @@
  * A batch on its way into LMDB: encoded when it is asked for, applied when its transaction runs. LMDB's writer reads the
  * bytes from another thread, so they lie in one buffer that nobody else knows. Hot path: one allocation a batch.
  */
-import { compareBytes, viewOf } from "../base/bytes.ts";
+import { compareBytes } from "../base/bytes.ts";
 import type { Batch } from "../base/effects.ts";
 import { unreachable } from "../base/invariant.ts";
 import type { Native } from "./lmdb-read.ts";
@@ -27,7 +27,6 @@ export function encodeOps(batch: Batch, wroteAt: number): EncodedOps {
   let bytes = 0;
   for (const op of batch) bytes += op.key.length + (op.op === "put" ? STORED_HEADER_BYTES + op.value.length : op.op === "delRange" ? op.end.length : 0);
   const buffer = new Uint8Array(bytes);
-  const view = viewOf(buffer);
   let at = 0;
   const copy = (part: Uint8Array): Uint8Array => {
     buffer.set(part, at);
@@ -40,7 +39,7 @@ export function encodeOps(batch: Batch, wroteAt: number): EncodedOps {
     switch (op.op) {
       case "put": {
         const start = at;
-        at = writeStored(buffer, view, start, key, op.value, wroteAt);
+        at = writeStored(buffer, start, key, op.value, wroteAt);
         return { op: "put", key, stored: buffer.subarray(start, at) };
       }
       case "del":

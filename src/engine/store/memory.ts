@@ -9,7 +9,7 @@ import { mutant } from "../base/mutant.ts";
 import { checkBatch } from "./batch.ts";
 import { emptyTree, type Tree, treeBytes, treeCount, treeDel, treeDelRange, treeGet, treeIterate, treePut } from "./tree.ts";
 import type { RangeOptions, Store, StoreSnapshot, StoreStat } from "./types.ts";
-import { checkStored, encodeStored, payloadOf, wroteAtOf } from "./value.ts";
+import { checkStored, encodeStored, openStored, wroteAtOf } from "./value.ts";
 
 /** The tree after one batch, operations in list order. Keys are kept as given; values are copied into their stored form. */
 export function applyBatch(tree: Tree, batch: Batch, wroteAt: number): Tree {
@@ -51,17 +51,22 @@ class TreeSnapshot implements StoreSnapshot {
   }
   get(key: Uint8Array): Uint8Array | undefined {
     const stored = this.find(key);
-    return stored === undefined ? undefined : payloadOf(stored);
+    return stored === undefined ? undefined : openStored(this.name, key, stored);
   }
   wroteAt(key: Uint8Array): number | undefined {
     const stored = this.find(key);
-    return stored === undefined ? undefined : wroteAtOf(stored);
+    if (stored === undefined) return undefined;
+    checkStored(this.name, key, stored);
+    return wroteAtOf(stored);
   }
   *iterate(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
-    for (const [key, stored] of this.rows(from, to, options)) yield [key.slice(), payloadOf(stored)];
+    for (const [key, stored] of this.rows(from, to, options)) yield [key.slice(), openStored(this.name, key, stored)];
   }
   *stored(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
-    for (const [key, stored] of this.rows(from, to, options)) yield [key.slice(), stored.slice()];
+    for (const [key, stored] of this.rows(from, to, options)) {
+      checkStored(this.name, key, stored);
+      yield [key.slice(), stored.slice()];
+    }
   }
   [Symbol.dispose](): void {
     invariant(!this.closed, `a snapshot of ${this.name} is closed once`);
@@ -71,16 +76,13 @@ class TreeSnapshot implements StoreSnapshot {
   private *rows(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
     this.checkOpen();
     for (const row of treeIterate(this.tree, from, to, options)) {
-      checkStored(this.name, row[0], row[1]);
       yield row;
       this.checkOpen();
     }
   }
   private find(key: Uint8Array): Uint8Array | undefined {
     this.checkOpen();
-    const stored = treeGet(this.tree, key);
-    if (stored !== undefined) checkStored(this.name, key, stored);
-    return stored;
+    return treeGet(this.tree, key);
   }
   private checkOpen(): void {
     invariant(!this.closed, `a snapshot of ${this.name} is read while it is open`);

@@ -3,7 +3,7 @@
  * length against its cap and against what remains before it allocates, and refuses what it does not know
  * (FRAME_CORRUPT, and nothing else). An encoder's input is our own: a value out of its form is a broken invariant.
  */
-import { readU64be, utf8, viewOf } from "../base/bytes.ts";
+import { piece, readU32be, readU64be, utf8, writeU32be, writeU64be } from "../base/bytes.ts";
 import { EngineError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
 
@@ -13,56 +13,51 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /** Grows by doubling; `bytes` are copied in once, and not again where the writer was told how many there will be. */
 export class Writer {
   private parts: Uint8Array;
-  private view: DataView;
   private used = 0;
   constructor(bytesHint = 256) {
     this.parts = new Uint8Array(bytesHint);
-    this.view = viewOf(this.parts);
   }
   private room(length: number): number {
     const at = this.used;
     this.used += length;
     if (this.used > this.parts.length) {
       const grown = new Uint8Array(Math.max(this.used, this.parts.length * 2));
-      grown.set(this.parts.subarray(0, at));
+      grown.set(at === this.parts.length ? this.parts : piece(this.parts, 0, at));
       this.parts = grown;
-      this.view = viewOf(grown);
     }
     return at;
   }
   u8(value: number): void {
     invariant(Number.isInteger(value) && value >= 0 && value <= 0xff, "a u8 is written with a value that fits");
     const at = this.room(1);
-    this.view.setUint8(at, value);
+    this.parts[at] = value;
   }
   u32(value: number): void {
     invariant(Number.isInteger(value) && value >= 0 && value <= 0xffff_ffff, "a u32 is written with a value that fits");
     const at = this.room(4);
-    this.view.setUint32(at, value);
+    writeU32be(this.parts, at, value);
   }
   u53(value: number): void {
     invariant(Number.isSafeInteger(value) && value >= 0, "a u53 is written with a value that fits");
     const at = this.room(8);
-    this.view.setBigUint64(at, BigInt(value));
+    writeU64be(this.parts, at, value);
   }
   raw(bytes: Uint8Array): void {
     const at = this.room(bytes.length);
     this.parts.set(bytes, at);
   }
-  /** A view of what was written. */
+  /** What was written; the writer is not used again. */
   done(): Uint8Array {
-    return this.parts.subarray(0, this.used);
+    return piece(this.parts, 0, this.used);
   }
 }
 
 export class Reader {
   private readonly bytes: Uint8Array;
-  private readonly view: DataView;
   private at = 0;
   /** Never hands out a `Buffer`, even where it was given one: a `Buffer`'s `slice` is no copy. */
   constructor(bytes: Uint8Array) {
-    this.bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.view = viewOf(bytes);
+    this.bytes = bytes.constructor === Uint8Array ? bytes : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
   /** Steps over `length` bytes and says where they start. */
   private skip(length: number, what: string): number {
@@ -72,16 +67,21 @@ export class Reader {
     this.at = at + length;
     return at;
   }
-  /** A view of the next `length` bytes. */
+  /** The next `length` bytes, to be read only: a view where they are many. */
   take(length: number, what: string): Uint8Array {
     const at = this.skip(length, what);
-    return this.bytes.subarray(at, at + length);
+    return piece(this.bytes, at, at + length);
+  }
+  /** A copy of the next `length` bytes. */
+  copy(length: number, what: string): Uint8Array {
+    const at = this.skip(length, what);
+    return this.bytes.slice(at, at + length);
   }
   u8(what: string): number {
-    return this.view.getUint8(this.skip(1, what));
+    return this.bytes[this.skip(1, what)] as number;
   }
   u32(what: string): number {
-    return this.view.getUint32(this.skip(4, what));
+    return readU32be(this.bytes, this.skip(4, what));
   }
   u53(what: string): number {
     const value = readU64be(this.bytes, this.skip(8, what));
@@ -117,10 +117,10 @@ export const fixed = (length: number): Field<Uint8Array> => ({
     invariant(value.length === length, "a fixed field is given as many bytes as it has");
     to.raw(value);
   },
-  read: (from, what) => from.take(length, what).slice(),
+  read: (from, what) => from.copy(length, what),
 });
 
-/** Up to `bytesMax` bytes; read as a view of the frame. */
+/** Up to `bytesMax` bytes; read as a view of the frame where they are many. */
 export const bytes = (bytesMax: number): Field<Uint8Array> => ({
   write: (to, value) => {
     invariant(value.length <= bytesMax, "a bytes or text field is given no more than its cap");
@@ -149,7 +149,7 @@ export const text = (bytesMax: number): Field<string> => {
   };
 };
 
-/** Hashes one after the other, as one array of 32·n bytes; read as a view of the frame. */
+/** Hashes one after the other, as one array of 32·n bytes; read as a view of the frame where they are many. */
 export const hashes = (countMax: number): Field<Uint8Array> => {
   const field = bytes(countMax * 32);
   return {
@@ -188,16 +188,19 @@ export const nullable = <T>(item: Field<T>): Field<T | null> => ({
   read: (from, what) => (flag.read(from, what) ? item.read(from, what) : null),
 });
 
-export const struct = <Fields extends Record<string, AnyField>>(fields: Fields): Field<Infer<Fields>> => ({
-  write: (to, value) => {
-    for (const name in fields) (fields[name] as Field<unknown> | undefined)?.write(to, (value as Record<string, unknown>)[name]);
-  },
-  read: (from, what) => {
-    const value: Record<string, unknown> = {};
-    for (const name in fields) value[name] = (fields[name] as Field<unknown> | undefined)?.read(from, `${what}.${name}`);
-    return value as Infer<Fields>;
-  },
-});
+export const struct = <Fields extends Record<string, AnyField>>(fields: Fields): Field<Infer<Fields>> => {
+  const named = Object.entries(fields as Record<string, Field<unknown>>);
+  return {
+    write: (to, value) => {
+      for (const [name, field] of named) field.write(to, (value as Record<string, unknown>)[name]);
+    },
+    read: (from, what) => {
+      const value: Record<string, unknown> = {};
+      for (const [name, field] of named) value[name] = field.read(from, `${what}.${name}`);
+      return value as Infer<Fields>;
+    },
+  };
+};
 
 /** A closed set of messages, each with a number of its own on the wire. */
 export function messages<Table extends Record<string, readonly [tag: number, fields: Record<string, AnyField>]>>(table: Table) {
