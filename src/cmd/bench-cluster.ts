@@ -36,10 +36,11 @@ export class BenchCluster implements AsyncDisposable {
     this.vkey = log.vkey;
   }
 
-  /** A cluster with nothing in its log, `k` of its two secondaries behind each signature. */
-  static async start(k: number): Promise<BenchCluster> {
+  /** A cluster with nothing in its log, `k` of its two secondaries behind each signature, `storagequorum` disks behind each receipt. */
+  static async start(k: number, storagequorum: number): Promise<BenchCluster> {
     const folder = await mkdtemp(join(tmpdir(), "cairn-bench-"));
-    const words = ["up", "--data", join(folder, "data"), "--nodes", String(NODES), "--backupquorum", String(k), "--json"];
+    const words = ["up", "--data", join(folder, "data"), "--nodes", String(NODES), "--backupquorum", String(k)];
+    words.push("--storagequorum", String(storagequorum), "--json");
     const env = { ...selfEnvironment(), XDG_STATE_HOME: join(folder, "state") };
     const child = Bun.spawn(selfCommand(...words), { stdin: "pipe", stdout: "pipe", stderr: "inherit", env });
     const ready = parseReady(await firstLine(child.stdout));

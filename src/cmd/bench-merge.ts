@@ -20,6 +20,7 @@ export type MergeSettings = {
   readonly entries: number;
   readonly bytes: number;
   readonly k: number;
+  readonly storagequorum: number;
   /** Entries published before the clock starts: links are open then and code is compiled, as in a cluster that has run for a minute. */
   readonly warmUp: number;
   /** Entries submitted one at a time, to see how long one takes. */
@@ -71,7 +72,7 @@ const STUCK_SECONDS = 60;
 
 export async function runMergeRound(bench: MergeBench): Promise<MergeRound> {
   const loadBefore = loadavg()[0] ?? 0;
-  await using cluster = await BenchCluster.start(bench.k);
+  await using cluster = await BenchCluster.start(bench.k, bench.storagequorum);
   const { nodes } = cluster;
   const load = { nodes, entryBytes: bench.bytes, signal: bench.signal };
   await race(bench, cluster, { ...load, from: 0, to: bench.warmUp }, () => {});

@@ -14,7 +14,8 @@ type PeerNumbers = { readonly entries: number; readonly verified: boolean } & Re
 const COMPARED = ["entriesPerSecond", "cpuMicrosPerEntry", "peakMemoryBytes"] as const satisfies readonly (keyof MergeNumbers)[];
 type Compared = (typeof COMPARED)[number];
 
-const WARM_UP_COUNT = 10_000;
+/** Some seconds: a dozen processes compile what they run. The other program is given as many before its clock starts. */
+const WARM_UP_COUNT = 100_000;
 const SINGLES_COUNT = 30;
 
 const merge = command({
@@ -26,7 +27,20 @@ const merge = command({
     { name: "bytes", form: "count", value: "N", default: "200", means: "bytes of each entry, at least 8" },
     { name: "rounds", form: "count", value: "N", default: "4", means: "rounds, each on a fresh cluster" },
     { name: "k", form: "count", value: "K", default: "2", means: "so many of the two secondaries have verified what is signed" },
-    { name: "beside", form: "string", value: "CMD", means: "a program to alternate with; $BENCH_ENTRIES, $BENCH_BYTES and $BENCH_COPIES tell it what to do" },
+    {
+      name: "storagequorum",
+      form: "count",
+      value: "N",
+      default: "1",
+      means: "so many storage nodes have an entry on disk before its receipt; a peer's add has one",
+    },
+    { name: "warm-up", form: "count", value: "N", default: String(WARM_UP_COUNT), means: "entries published before the clock starts, on both sides" },
+    {
+      name: "beside",
+      form: "string",
+      value: "CMD",
+      means: "a program to alternate with; $BENCH_ENTRIES, $BENCH_WARM_UP, $BENCH_BYTES and $BENCH_COPIES tell it what to do",
+    },
   ],
   errors: ["BAD_OPTION", "UNAVAILABLE", "TIMEOUT"],
   examples: ["cairn bench merge", "cairn bench merge --entries 1000000 --rounds 1 --json"],
@@ -39,13 +53,13 @@ const merge = command({
   },
 });
 
-type Options = Readonly<Record<"entries" | "bytes" | "rounds" | "k", number>> & { readonly beside: string | undefined };
+type Options = Readonly<Record<"entries" | "bytes" | "rounds" | "k" | "storagequorum" | "warm-up", number>> & { readonly beside: string | undefined };
 
 async function benchMerge(ctx: Pick<Context, "signal" | "note" | "answer" | "exitWith"> & { readonly options: Options }): Promise<void> {
-  const { entries, bytes, rounds, k, beside } = ctx.options;
-  await checkOptions({ entries, bytes, k }, rounds);
+  const { entries, bytes, rounds, k, storagequorum, "warm-up": warmUp, beside } = ctx.options;
+  await checkOptions({ entries, bytes, k, storagequorum }, rounds);
   const { runMergeRound } = await import("./bench-merge.ts");
-  const settings = { entries, bytes, k, warmUp: WARM_UP_COUNT, singles: SINGLES_COUNT, receipts: "batch", cores: availableParallelism(), rounds };
+  const settings = { entries, bytes, k, storagequorum, warmUp, singles: SINGLES_COUNT, receipts: "batch", cores: availableParallelism(), rounds };
   const ours: MergeNumbers[] = [];
   const theirs: PeerNumbers[] = [];
   for (let round = 1; round <= rounds; round++) {
@@ -62,20 +76,28 @@ async function benchMerge(ctx: Pick<Context, "signal" | "note" | "answer" | "exi
   await ctx.answer({ event: "total", settings, ...total }, formatTable(totalRows(total)));
 }
 
-async function checkOptions({ entries, bytes, k }: Pick<MergeSettings, "entries" | "bytes" | "k">, rounds: number): Promise<void> {
+async function checkOptions(
+  { entries, bytes, k, storagequorum }: Pick<MergeSettings, "entries" | "bytes" | "k" | "storagequorum">,
+  rounds: number,
+): Promise<void> {
   const { ENTRY_BYTES_MIN } = await import("./bench-load.ts");
   const { ENTRY_BYTES_MAX } = await import("../engine/log/entry.ts");
   const bad = (what: string): EngineError => new EngineError("BAD_OPTION", what);
   if (bytes < ENTRY_BYTES_MIN || bytes > ENTRY_BYTES_MAX) throw bad(`--bytes ${bytes}: want ${ENTRY_BYTES_MIN} to ${ENTRY_BYTES_MAX}`);
   if (entries < 1) throw bad(`--entries ${entries}: want at least 1`);
   if (rounds < 1) throw bad(`--rounds ${rounds}: want at least 1`);
+  if (storagequorum < 1 || storagequorum > 3) throw bad(`--storagequorum ${storagequorum}: the bench's cluster has 3 storage nodes`);
   if (k > 2) throw bad(`--k ${k}: the bench's cluster has 2 secondaries`);
 }
 
 // ------------------------------------------------------------------ the other program
 
-async function runPeer(text: string, { entries, bytes }: Pick<MergeSettings, "entries" | "bytes">, signal: AbortSignal): Promise<PeerNumbers> {
-  const env = { ...process.env, BENCH_ENTRIES: String(entries), BENCH_BYTES: String(bytes), BENCH_COPIES: "2" };
+async function runPeer(
+  text: string,
+  { entries, bytes, warmUp }: Pick<MergeSettings, "entries" | "bytes" | "warmUp">,
+  signal: AbortSignal,
+): Promise<PeerNumbers> {
+  const env = { ...process.env, BENCH_ENTRIES: String(entries), BENCH_WARM_UP: String(warmUp), BENCH_BYTES: String(bytes), BENCH_COPIES: "2" };
   const child = Bun.spawn(["/bin/sh", "-c", text], { stdin: "ignore", stdout: "pipe", stderr: "inherit", env });
   const stop = (): void => child.kill("SIGTERM");
   signal.addEventListener("abort", stop, { once: true });

@@ -30,6 +30,7 @@ export const up = command({
     { name: "no-merge", form: "flag", means: "start without the merge loop, to run its steps by hand" },
     { name: "restart", form: "flag", means: "start a node again when it dies" },
     { name: "backupquorum", form: "count", value: "K", means: "so many secondaries have verified what is signed (1, or 0 without secondaries)" },
+    { name: "storagequorum", form: "count", value: "N", means: "so many storage nodes have an entry on disk before its receipt (2, or 1 with one node)" },
   ],
   errors: ["NODE_RUNNING", "MERGE_QUORUM_IMPOSSIBLE", "BAD_OPTION", "UNAVAILABLE"],
   examples: ["cairn up", "cairn up --data ./cluster --nodes 5", "cairn up --run 'cairn log add README.md'"],
@@ -80,33 +81,36 @@ async function dataFolder(given: string | undefined): Promise<string> {
   return dir;
 }
 
-async function openCluster(dir: string, options: { readonly nodes: number | undefined; readonly backupquorum: number | undefined }): Promise<Cluster> {
+type Quorums = Readonly<Record<"backupquorum" | "storagequorum", number | undefined>>;
+
+async function openCluster(dir: string, options: Quorums & { readonly nodes: number | undefined }): Promise<Cluster> {
   const { CLUSTER_NODES_MAX, createCluster, readCluster } = await import("../engine/node/cluster-folder.ts");
-  const { nodes, backupquorum } = options;
+  const { nodes, backupquorum, storagequorum } = options;
   const found = await readCluster(dir);
   if (found !== null) {
     if (nodes !== undefined && nodes !== found.nodes.length)
       throw new EngineError("BAD_OPTION", `--nodes ${nodes}: the cluster in ${dir} has ${found.nodes.length}`);
-    if (backupquorum !== undefined) await checkQuorum(found, backupquorum);
+    await checkQuorums(found, { backupquorum, storagequorum });
     return found;
   }
   const nodeCount = nodes ?? NODES;
   if (nodeCount < 1 || nodeCount > CLUSTER_NODES_MAX) throw new EngineError("BAD_OPTION", `--nodes ${nodeCount}: want 1 to ${CLUSTER_NODES_MAX}`);
   if (backupquorum !== undefined && backupquorum > nodeCount - 1)
     throw new EngineError("MERGE_QUORUM_IMPOSSIBLE", `--backupquorum ${backupquorum}: ${nodeCount} nodes have ${nodeCount - 1} secondaries`);
-  return createCluster(dir, { nodeCount, knobs: backupquorum === undefined ? {} : { backupquorum } });
+  if (storagequorum !== undefined && (storagequorum < 1 || storagequorum > nodeCount))
+    throw new EngineError("BAD_OPTION", `--storagequorum ${storagequorum}: want 1 to ${nodeCount}, the number of storage nodes`);
+  const knobs = { ...(backupquorum === undefined ? {} : { backupquorum }), ...(storagequorum === undefined ? {} : { storagequorum }) };
+  return createCluster(dir, { nodeCount, knobs });
 }
 
-/** k of a running log is changed in config.toml, where both pairs can be seen; a command line that disagrees is a mistake. */
-async function checkQuorum(cluster: Cluster, backupquorum: number): Promise<void> {
+/** Quorums of a running log are changed in config.toml, where both can be seen; a command line that disagrees is a mistake. */
+async function checkQuorums(cluster: Cluster, asked: Quorums): Promise<void> {
   const { loadNode } = await import("../engine/node/config.ts");
   for (const { id, dir } of cluster.nodes) {
     const { merge } = await loadNode(dir);
-    if (merge.backupquorum !== backupquorum)
-      throw new EngineError(
-        "BAD_OPTION",
-        `--backupquorum ${backupquorum}: node ${id} has ${merge.backupquorum}; change [merge] backupquorum in ${dir}/config.toml`,
-      );
+    for (const knob of ["backupquorum", "storagequorum"] as const)
+      if (asked[knob] !== undefined && asked[knob] !== merge[knob])
+        throw new EngineError("BAD_OPTION", `--${knob} ${asked[knob]}: node ${id} has ${merge[knob]}; change [merge] ${knob} in ${dir}/config.toml`);
   }
 }
 

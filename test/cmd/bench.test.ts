@@ -8,7 +8,17 @@ import { logKeys } from "../../src/engine/store/keys.ts";
 
 const LIMIT_MS = 60_000;
 const round = (beforeCheck: MergeBench["beforeCheck"] = async () => {}) =>
-  runMergeRound({ entries: 1_500, bytes: 200, k: 2, warmUp: 500, singles: 2, signal: new AbortController().signal, note: () => {}, beforeCheck });
+  runMergeRound({
+    entries: 1_500,
+    bytes: 200,
+    k: 2,
+    storagequorum: 1,
+    warmUp: 500,
+    singles: 2,
+    signal: new AbortController().signal,
+    note: () => {},
+    beforeCheck,
+  });
 
 test(
   "a round tells what it cost, and that every copy verifies",

@@ -35,8 +35,8 @@ func newKey() (key, error) {
 	return key{vkey: vkey, signer: signer, verifier: verifier}, err
 }
 
-// appendAll returns once a checkpoint of the whole log is signed and published.
-func appendAll(ctx context.Context, s settings, key key) error {
+// appendAll returns once a checkpoint of the whole log is signed and published. Between warm-up and entries it calls start.
+func appendAll(ctx context.Context, s settings, key key, start func()) error {
 	driver, err := posix.New(ctx, posix.Config{Path: placeOf(s, -1)})
 	if err != nil {
 		return err
@@ -51,21 +51,30 @@ func appendAll(ctx context.Context, s settings, key key) error {
 	if err != nil {
 		return err
 	}
-	if err := submit(ctx, s, appender.Add); err != nil {
+	if s.warmUp > 0 {
+		if err := submit(ctx, s, 0, s.warmUp, appender.Add); err != nil {
+			return err
+		}
+		if err := awaitCheckpoint(ctx, s.warmUp, reader, key.verifier); err != nil {
+			return err
+		}
+	}
+	start()
+	if err := submit(ctx, s, s.warmUp, s.warmUp+s.entries, appender.Add); err != nil {
 		return err
 	}
-	if err := awaitCheckpoint(ctx, s.entries, reader, key.verifier); err != nil {
+	if err := awaitCheckpoint(ctx, s.warmUp+s.entries, reader, key.verifier); err != nil {
 		return err
 	}
 	return shutdown(ctx)
 }
 
-// submit keeps a bounded number of entries in flight and collects every answer.
-func submit(ctx context.Context, s settings, add tessera.AddFn) error {
+// submit adds entries [from, to), keeps a bounded number of them in flight and collects every answer.
+func submit(ctx context.Context, s settings, from, to uint64, add tessera.AddFn) error {
 	futures := make(chan tessera.IndexFuture, s.inFlight)
 	go func() {
 		defer close(futures)
-		for i := range s.entries {
+		for i := from; i < to; i++ {
 			futures <- add(ctx, tessera.NewEntry(entry(i, s.bytes)))
 		}
 	}()

@@ -27,12 +27,13 @@ const followInterval = 20 * time.Millisecond
 //
 // What is copied is what Tessera's own mirror tool copies: the static files of each new checkpoint, that checkpoint last.
 // Tessera's migration was tried before: it derives the tree itself, but polls once a second, which took longer than all its work.
-func copyAll(ctx context.Context, s settings, key key) error {
+// Each copy calls warm once it has the warm-up.
+func copyAll(ctx context.Context, s settings, key key, warm func()) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range s.copies {
 		group.Go(func() error {
 			c := mirror{source: logfiles.Open(placeOf(s, -1)), to: placeOf(s, i), key: key}
-			if err := c.follow(ctx, int64(s.entries)); err != nil {
+			if err := c.follow(ctx, int64(s.warmUp), int64(s.warmUp+s.entries), warm); err != nil {
 				return fmt.Errorf("copy %d: %w", i, err)
 			}
 			return nil
@@ -47,7 +48,8 @@ type mirror struct {
 	key    key
 }
 
-func (m mirror) follow(ctx context.Context, until int64) error {
+func (m mirror) follow(ctx context.Context, warmUp, until int64, warm func()) error {
+	isWarm := false
 	for size := int64(0); ; {
 		raw, signed, err := m.head()
 		if err != nil {
@@ -58,6 +60,10 @@ func (m mirror) follow(ctx context.Context, until int64) error {
 				return err
 			}
 			size = signed
+		}
+		if !isWarm && size >= warmUp {
+			isWarm = true
+			warm()
 		}
 		if size == until {
 			return m.finish(ctx, raw)

@@ -1,9 +1,10 @@
 // Peer is what Cairn's merge bench is measured beside: Tessera's POSIX log on the same machine, its fsyncs on, with its
 // batching and checkpoint interval tuned, and two copies that follow it, each verified before it counts. It prints one JSON line.
 //
-//	peer [-entries 100000] [-bytes 200] [-copies 2] [-batch 4096] [-age 20ms] [-checkpoint 100ms] [-dir DIR] [-keep]
+//	peer [-entries 100000] [-warm-up 0] [-bytes 200] [-copies 2] [-batch 4096] [-age 20ms] [-checkpoint 100ms] [-dir DIR] [-keep]
 //
-// The clock runs from the first entry submitted until the last copy holds a verified log under the signed checkpoint.
+// The clock runs from the first entry submitted after the warm-up, which every copy has by then, until the last copy holds a
+// verified log under the signed checkpoint.
 // A run that does not verify prints no numbers and exits 1.
 package main
 
@@ -15,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -24,6 +26,7 @@ import (
 
 type settings struct {
 	entries    uint64
+	warmUp     uint64
 	bytes      int
 	copies     int
 	batch      uint
@@ -54,6 +57,7 @@ func main() {
 	quiet.Logs()
 	var s settings
 	flag.Uint64Var(&s.entries, "entries", uint64(asked("BENCH_ENTRIES", 100_000)), "entries to append; $BENCH_ENTRIES by default")
+	flag.Uint64Var(&s.warmUp, "warm-up", uint64(asked("BENCH_WARM_UP", 0)), "entries appended and copied before the clock starts; $BENCH_WARM_UP by default")
 	flag.IntVar(&s.bytes, "bytes", asked("BENCH_BYTES", 200), "bytes of each entry, at least 8; $BENCH_BYTES by default")
 	flag.IntVar(&s.copies, "copies", asked("BENCH_COPIES", 2), "verified copies to make; $BENCH_COPIES by default")
 	flag.UintVar(&s.batch, "batch", 4096, "entries a batch at most")
@@ -112,16 +116,21 @@ func run(ctx context.Context, s settings, keep bool) (result, error) {
 	if keep {
 		fmt.Fprintln(os.Stderr, key.vkey)
 	}
-	began := time.Now()
-	before := usage()
+	var began time.Time
+	var before used
 	var signed time.Duration
+	var warm sync.WaitGroup
+	warm.Add(s.copies)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		err := appendAll(ctx, s, key)
+		err := appendAll(ctx, s, key, func() {
+			warm.Wait()
+			began, before = time.Now(), usage()
+		})
 		signed = time.Since(began)
 		return err
 	})
-	group.Go(func() error { return copyAll(ctx, s, key) })
+	group.Go(func() error { return copyAll(ctx, s, key, warm.Done) })
 	if err := group.Wait(); err != nil {
 		return result{}, err
 	}
