@@ -156,6 +156,11 @@ const run = command({
     const { runParallel, runSequential } = await import("../engine/node/merge-loop.ts");
     const { sequential, rounds } = ctx.options;
     if (rounds !== undefined && !sequential) throw new EngineError("BAD_OPTION", "--rounds counts rounds of --sequential; side by side the steps have none");
+    const { LoopTrouble } = await import("../engine/node/loop-trouble.ts");
+    const troubles = new LoopTrouble();
+    const say = (text: string | null): void => {
+      if (text !== null) ctx.note(text);
+    };
     const parent = ctx.options.stdin ? hintsOfStdin() : null;
     const signal = parent === null ? ctx.signal : AbortSignal.any([ctx.signal, parent.ended]);
     let failure: EngineError | null = null;
@@ -165,11 +170,13 @@ const run = command({
       config: node.merge,
       signal,
       ...(parent === null ? {} : { onHint: parent.onHint }),
-      onResult: (_step: object, result: StepResult) => {
+      onResult: (step: { readonly key: string }, result: StepResult) => {
         failure ??= failureOf(result);
+        if (!sequential) say(troubles.ended(step.key, result, performance.now()));
         if (sequential || ctx.json || result.changed || result.error !== undefined) printed = printed.then(() => ctx.answer(result, resultText(result)));
       },
-      onTrouble: (step: { readonly key: string }, text: string) => ctx.note(`${step.key}: ${text}`),
+      onTrouble: (step: { readonly key: string }, text: string) => ctx.note(`merge ${step.key}: ${text}`),
+      onLong: (step: { readonly key: string }) => say(troubles.lasts(step.key, performance.now())),
     };
     try {
       if (!sequential) await runParallel(options);

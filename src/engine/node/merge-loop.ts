@@ -5,6 +5,7 @@
  */
 import type { NodeId } from "../base/ids.ts";
 import type { MergeConfig, StepResult } from "../merge/config.ts";
+import { LONG_RUN_MS } from "./loop-trouble.ts";
 import { selfCommand, selfEnvironment } from "./self.ts";
 
 export type LoopStep = { readonly key: string; readonly words: readonly string[] };
@@ -31,6 +32,8 @@ export type LoopOptions = {
   readonly onResult: (step: LoopStep, result: StepResult) => void;
   /** A step process that ended by itself, with what it said last. */
   readonly onTrouble: (step: LoopStep, text: string) => void;
+  /** A run that has lasted for `LONG_RUN_MS`. */
+  readonly onLong: (step: LoopStep) => void;
   readonly signal: AbortSignal;
   /** Storage nodes that have something new, as they say so: losing a hint costs a wait. */
   readonly onHint?: (ready: (storage: string) => void) => void;
@@ -140,7 +143,9 @@ export async function runParallel(options: LoopOptions): Promise<void> {
       if (signal.aborted) break;
       wants.delete(step.key);
       ranMs = performance.now();
+      const long = setTimeout(() => options.onLong(step), LONG_RUN_MS);
       const result = await worker.run();
+      clearTimeout(long);
       withinMs = result === null ? null : after(step, result);
       const failed = result === null || result.error !== undefined;
       if (failed) {
