@@ -3,8 +3,9 @@
  * seeds, all planted mistakes, the full crash grid, many real kills, the bench. A result is appended to
  * test/campaigns.md with its day, the machine and the figures, also when something broke; the exit status says which.
  */
-import { appendFile } from "node:fs/promises";
-import { cpus, loadavg, totalmem } from "node:os";
+import { appendFile, mkdtemp, rm } from "node:fs/promises";
+import { cpus, loadavg, tmpdir, totalmem } from "node:os";
+import { join } from "node:path";
 import { type KillPoint, KillRun, planKills, pointText } from "../test/faults/kill-run.ts";
 
 const RESULTS = "test/campaigns.md";
@@ -23,7 +24,7 @@ const campaigns: readonly Campaign[] = [
   { name: "merge-mutants", means: "each planted mistake, hunted from the first seed on", run: mergeMutants },
   { name: "merge-grid", means: "a crash at every boundary of a merge, of the node and of the cluster", run: mergeGrid },
   { name: "merge-kill", means: `${KILLS} kill -9 of real processes under load (or: merge-kill COUNT SEED)`, run: mergeKill },
-  { name: "merge-bench", means: "the bench of the merge on this machine", run: mergeBench },
+  { name: "merge-bench", means: "three rounds of a million entries beside Tessera, which wants Go (or: merge-bench --entries N …)", run: mergeBench },
 ];
 
 const [name = "list", ...words] = process.argv.slice(2);
@@ -129,8 +130,42 @@ async function mergeKill([count, seed]: readonly string[]): Promise<Outcome> {
   }
 }
 
+/** Beside Tessera; fails where its entries a second are not reached at the median. */
 async function mergeBench(options: readonly string[]): Promise<Outcome> {
+  const folder = await mkdtemp(join(tmpdir(), "cairn-peer-"));
+  const peer = join(folder, "peer");
   const says: string[] = [];
-  const status = await rowsOf([BINARY, "bench", "merge", "--json", ...options], (row) => says.push(`\`${JSON.stringify(row)}\``));
-  return { isOk: status === 0 && says.length > 0, says };
+  let ratio = 0;
+  try {
+    const built = await Bun.spawn(["go", "build", "-o", peer, "./cmd/peer"], { cwd: "test/interop", stdin: "ignore", stdout: "inherit", stderr: "inherit" })
+      .exited;
+    if (built !== 0) return { isOk: false, says: [`the peer could not be built: go build ended with ${built}`] };
+    const words = ["bench", "merge", "--entries", "1000000", "--rounds", "3", "--beside", peer, ...options];
+    const status = await rowsOf([BINARY, ...words, "--json"], (row) => {
+      says.push(benchLine(row));
+      if (row["event"] === "total") ratio = (row as BenchTotal).ratios?.entriesPerSecond.median ?? 0;
+    });
+    return { isOk: status === 0 && ratio >= 1, says };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+type BenchTotal = { readonly ratios?: Readonly<Record<string, { readonly median: number; readonly best: number }>> };
+type BenchRow = Readonly<Record<"entriesPerSecond" | "cpuMicrosPerEntry" | "peakMemoryBytes", number>> & {
+  readonly submitToSignedMs?: { readonly p50: number; readonly p99: number };
+  readonly tenths?: readonly { readonly entries: number; readonly peakMemoryBytes: number }[];
+};
+
+function benchLine(row: Row): string {
+  if (row["event"] === "total") {
+    const ratios = Object.entries((row as BenchTotal).ratios ?? {}).map(([what, { median, best }]) => `${what} ${median} (best ${best})`);
+    return `ours ÷ the peer's, at the median: ${ratios.join(", ")}`;
+  }
+  const { entriesPerSecond, cpuMicrosPerEntry, peakMemoryBytes, submitToSignedMs, tenths } = row as BenchRow;
+  const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 20);
+  const memory =
+    tenths === undefined ? `${mebibytes(peakMemoryBytes)} MiB` : `${tenths.map((each) => mebibytes(each.peakMemoryBytes)).join(" ")} MiB by tenths`;
+  const late = submitToSignedMs === undefined ? "" : `, submit to signed p50 ${submitToSignedMs.p50} ms, p99 ${submitToSignedMs.p99} ms`;
+  return `round ${row["round"]} ${row["who"]}: ${Math.round(entriesPerSecond)} entries/s, ${cpuMicrosPerEntry.toFixed(1)} µs CPU an entry, ${memory}${late}`;
 }
