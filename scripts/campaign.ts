@@ -143,7 +143,7 @@ async function mergeBench(options: readonly string[]): Promise<Outcome> {
     const words = ["bench", "merge", "--entries", "1000000", "--rounds", "3", "--beside", peer, ...options];
     const status = await rowsOf([BINARY, ...words, "--json"], (row) => {
       says.push(benchLine(row));
-      if (row["event"] === "total") ratio = (row as BenchTotal).ratios?.entriesPerSecond.median ?? 0;
+      if (row["event"] === "total") ratio = (row as BenchTotal).ratios?.["entriesPerSecond"]?.median ?? 0;
     });
     return { isOk: status === 0 && ratio >= 1, says };
   } finally {

@@ -34,7 +34,7 @@ export type MergeBench = MergeSettings & {
   readonly beforeCheck?: (nodes: readonly BenchNode[]) => Promise<void>;
 };
 
-/** A tenth of the way: what the cluster had taken so far. */
+/** A tenth of the way: what the cluster had taken so far; memory is the largest process's peak within that tenth. */
 type Tenth = { readonly entries: number; readonly seconds: number; readonly cpuMicrosPerEntry: number; readonly peakMemoryBytes: number };
 type Percentiles = { readonly p50: number; readonly p99: number };
 
@@ -97,16 +97,18 @@ type Measured = Omit<MergeNumbers, "addMs" | "submitToSignedMs" | "fsck" | "load
 
 async function measure(bench: MergeBench, cluster: BenchCluster, watch: UsageWatch, work: Work): Promise<Measured> {
   const before = watch.byPart();
+  watch.peakSinceLast();
   const clientBefore = ownCpuMicros();
   const tenths: Tenth[] = [];
   const tenthOf = (count: number): number => Math.floor((count * 10) / bench.entries);
   const seconds = await race(bench, cluster, work, (published, sinceSeconds) => {
     const entries = published - work.from;
     if (tenthOf(entries) === tenthOf(tenths.at(-1)?.entries ?? 0)) return;
-    const { cpuMicrosPerEntry, peakMemoryBytes } = costs(before, watch.byPart(), entries);
+    const { cpuMicrosPerEntry } = costs(before, watch.byPart(), entries);
+    const { part, bytes: peakMemoryBytes } = watch.peakSinceLast();
     tenths.push({ entries, seconds: round(sinceSeconds), cpuMicrosPerEntry, peakMemoryBytes });
     bench.note(
-      `${entries} published after ${sinceSeconds.toFixed(1)} s, ${cpuMicrosPerEntry} µs CPU an entry, largest process ${mebibytes(peakMemoryBytes)} MiB`,
+      `${entries} published after ${sinceSeconds.toFixed(1)} s, ${cpuMicrosPerEntry} µs CPU an entry, largest process ${part} with ${mebibytes(peakMemoryBytes)} MiB`,
     );
   });
   const { parts, cpuMicrosPerEntry, peakMemoryBytes, writtenBytesPerEntry } = costs(before, watch.byPart(), bench.entries);

@@ -1,17 +1,19 @@
 /**
  * What the processes of a cluster cost, read from /proc (merge.md section 8): CPU time, bytes written to disk, largest
  * resident memory, by the part each process plays: a node's daemon, a step of the merge, the loop, `up` itself. Looks a few
- * times a second, so a process that ended keeps what it was seen with. Linux only; never touches a process.
+ * times a second, so a process that ended keeps what it was seen with. Linux only; of a process it only resets the peak.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
 
 export type Usage = { readonly cpuMicros: number; readonly writtenBytes: number; readonly peakBytes: number };
-type Seen = Usage & { readonly part: string };
+type Seen = Usage & { readonly part: string /** Since the peaks were reset. */; readonly lateBytes: number };
 
 /** USER_HZ: Linux tells CPU time to every program in hundredths of a second. */
 const TICK_MICROS = 10_000;
 const SAMPLE_MS = 250;
+/** What Linux takes for "peak resident memory starts again at what is resident now" (proc(5), clear_refs). */
+const RESET_PEAK = "5\n";
 
 /** Watches a process and all below it. */
 export class UsageWatch implements Disposable {
@@ -44,13 +46,30 @@ export class UsageWatch implements Disposable {
     return parts;
   }
 
+  /** The largest process since this was asked last, and which part it plays. */
+  peakSinceLast(): { readonly part: string; readonly bytes: number } {
+    this.look();
+    let peak = { part: "", bytes: 0 };
+    for (const [pid, seen] of this.seen) {
+      if (seen.lateBytes > peak.bytes) peak = { part: seen.part, bytes: seen.lateBytes };
+      this.seen.set(pid, { ...seen, lateBytes: 0 });
+      try {
+        writeFileSync(`/proc/${pid}/clear_refs`, RESET_PEAK);
+      } catch {
+        // it ended, or peaks cannot be reset here: they then stay those of the whole run
+      }
+    }
+    return peak;
+  }
+
   private look(): void {
     const children = childrenByParent();
     const pids = [this.root];
     for (const pid of pids) {
       pids.push(...(children.get(pid) ?? []));
       const found = readProcess(pid);
-      if (found !== null) this.seen.set(pid, found);
+      if (found === null) continue;
+      this.seen.set(pid, { ...found, peakBytes: Math.max(found.peakBytes, this.seen.get(pid)?.peakBytes ?? 0) });
     }
   }
 }
@@ -83,11 +102,13 @@ function statFields(pid: number): string[] | null {
 function readProcess(pid: number): Seen | null {
   const [fields, words, status] = [statFields(pid), readText(pid, "cmdline"), readText(pid, "status")];
   if (fields === null || words === null || words === "" || status === null) return null; // it ended just now
+  const peakBytes = numberBehind(status, "VmHWM:") * 1_024;
   return {
     part: partOf(words.split("\0")),
     cpuMicros: (Number(fields[11]) + Number(fields[12])) * TICK_MICROS,
     writtenBytes: numberBehind(readText(pid, "io") ?? "", "write_bytes:"),
-    peakBytes: numberBehind(status, "VmHWM:") * 1_024,
+    peakBytes,
+    lateBytes: peakBytes,
   };
 }
 
