@@ -29,17 +29,17 @@ const BY_SEED: Readonly<Record<string, number>> = {};
 const BY_CORE: Readonly<Record<string, () => readonly string[]>> = {
   "fetch.nonsense"() {
     const bench = new CoreBench(stepFetch, initialFetch(config, A)).start();
-    const items = { hashes: hashesOf(1), bytes: [7, 7], nextSeq: 1, lastSeq: 1, oldestPendingSeq: 0 };
+    const items = { hashes: hashesOf(1), bytes: [7, 7], born: "a.1", nextSeq: 1, lastSeq: 1, oldestPendingSeq: 0 };
     bench.message(A, bench.sent[0]?.requestId ?? 0, { kind: "storage.listed", ...items });
     return bench.marks;
   },
   "fetch.rotated"() {
-    const header = queueHeader(config, { storage: A, generation: 1, firstSeq: 0 });
+    const header = queueHeader(config, { storage: A, born: "a.1", generation: 1, firstSeq: 0 });
     const line = queueLines(A, { firstSeq: 0, hashes: hashesOf(1), bytes: [7] });
     const bytes = new Uint8Array(header.length + line.length * Math.ceil(QUEUE_BYTES_MAX / line.length));
     bytes.set(header);
     for (let at = header.length; at < bytes.length; at += line.length) bytes.set(line, at);
-    const passed = putCursor(config.log, A, { generation: 1, offset: bytes.length, seq: 1, held: NO_HELD });
+    const passed = putCursor(config.log, A, { born: "a.1", generation: 1, offset: bytes.length, seq: 1, held: NO_HELD });
     const image = applyFlush(setFile(newDisk().image, "merge/queue.a", bytes), { change: "commit", db: "log", batch: [passed] });
     return new CoreBench(stepFetch, initialFetch(config, A), { image }).start().marks;
   },

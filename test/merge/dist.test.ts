@@ -33,7 +33,7 @@ function releasing(change: Partial<MergeConfig> = {}): Bench {
     ...tiles.ops,
     putEdge(log, tiles.edge),
     rows.putGate(log, { boot: "now", floor: 0 }),
-    putCovered(log, SIZE, [{ storage: A, seq: SIZE }]),
+    putCovered(log, SIZE, [{ storage: A, born: "a.1", seq: SIZE }]),
   ];
   for (const flush of flushesOf("log", ops)) disk.image = applyFlush(disk.image, flush);
   const bench = new CoreBench(stepDist, initialDist(config), disk).start() as Bench;

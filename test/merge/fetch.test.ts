@@ -34,18 +34,18 @@ function storageWith(count: number): CoreBench<StorageState, StorageRequest, Ans
 }
 
 /** Lists as a storage node with entries numbered from 0 does, in pieces of at most `limit`. */
-function listed(ask: Request, total: number, limit = 8_192): AnswerOf<"storage.listed"> {
+function listed(ask: Request, total: number, limit = 8_192, born = "a.1"): AnswerOf<"storage.listed"> {
   const { fromSeq } = ask as RequestOf<"storage.list">;
   const nextSeq = Math.max(fromSeq, Math.min(total, fromSeq + limit));
   const numbers = range(fromSeq, nextSeq);
-  return { kind: "storage.listed", hashes: hashesOf(...numbers), bytes: numbers.map(() => 7), nextSeq, lastSeq: total, oldestPendingSeq: 0 };
+  return { kind: "storage.listed", hashes: hashesOf(...numbers), bytes: numbers.map(() => 7), born, nextSeq, lastSeq: total, oldestPendingSeq: 0 };
 }
 
 /** Answers and stores until the run ends. */
-function finish(bench: Bench, total: number, limit?: number): StepResult {
+function finish(bench: Bench, total: number, limit?: number, born?: string): StepResult {
   for (let i = 0; bench.done === null && i < 10_000; i++) {
     const [sent] = bench.takeSent();
-    if (sent !== undefined) bench.message(A, sent.requestId, listed(sent.body, total, limit));
+    if (sent !== undefined) bench.message(A, sent.requestId, listed(sent.body, total, limit, born));
     else bench.storeNext();
   }
   return bench.done as StepResult;
@@ -63,13 +63,13 @@ function linesIn(disk: Disk): [number, string][] {
 const whole = (from: number, to: number): [number, string][] => hexes(hashesOf(...range(from, to))).map((hash, i) => [from + i, hash]);
 
 const withCursor = (disk: Disk, generation: number, offset: number, seq: number): void => {
-  const op = putCursor(config.log, "a", { generation, offset, seq, held: NO_HELD });
+  const op = putCursor(config.log, "a", { born: "a.1", generation, offset, seq, held: NO_HELD });
   disk.image = applyFlush(disk.image, { change: "commit", db: "log", batch: [op] });
 };
 const filled = (count: number, generation = 1, firstSeq = 0): Uint8Array => {
   const numbers = range(firstSeq, firstSeq + count);
   const lines = queueLines("a", { firstSeq, hashes: hashesOf(...numbers), bytes: numbers.map(() => 7) });
-  return concatBytes(queueHeader(config, { storage: "a", generation, firstSeq }), lines);
+  return concatBytes(queueHeader(config, { storage: "a", born: "a.1", generation, firstSeq }), lines);
 };
 const diskWith = (bytes: Uint8Array): Disk => {
   const disk = newDisk();
@@ -85,7 +85,9 @@ describe("a run", () => {
     expect(finish(fetcher(disk), 9)).toMatchObject({ changed: true, counts: { fetched: 4, seq: 9 } });
     expect(linesIn(disk)).toEqual(whole(0, 9));
     expect(finish(fetcher(disk), 9)).toMatchObject({ changed: false, counts: { fetched: 0, seq: 9 } });
-    expect(fileText(disk).startsWith(`{"format":1,"log":"example.org/log","storage":"a","generation":1,"firstSeq":0}\n{"seq":0,"storage":"a",`)).toBe(true);
+    expect(
+      fileText(disk).startsWith(`{"format":1,"log":"example.org/log","storage":"a","born":"a.1","generation":1,"firstSeq":0}\n{"seq":0,"storage":"a",`),
+    ).toBe(true);
   });
 
   test("stops at what the node had when first asked", () => {
@@ -112,7 +114,7 @@ describe("a run", () => {
         bench.storeNext();
       }
     }
-    expect(writes).toEqual([0, 40, 40, 20]);
+    expect(writes).toEqual([10, 40, 40, 10]);
     expect(linesIn(disk)).toEqual(whole(0, 100));
   });
 
@@ -146,7 +148,7 @@ describe("what can go wrong", () => {
     const result = finish(fetcher(disk), 9);
     expect(result.notes[0]).toContain("kept as merge/queue.a.bad-5");
     expect(fileOf(disk.image, "merge/queue.a.bad-5")).toEqual(bytes);
-    expect(fileText(disk)).toStartWith(`{"format":1,"log":"example.org/log","storage":"a","generation":6,"firstSeq":2}\n`);
+    expect(fileText(disk)).toStartWith(`{"format":1,"log":"example.org/log","storage":"a","born":"a.1","generation":6,"firstSeq":2}\n`);
     expect(linesIn(disk)).toEqual(whole(2, 9));
   });
 
@@ -194,14 +196,14 @@ describe("what can go wrong", () => {
     const disk = diskWith(utf8("{\n"));
     finish(fetcher(disk), 3);
     expect([linesIn(disk), fileOf(disk.image, "merge/queue.a.bad-0")]).toEqual([whole(0, 3), utf8("{\n")]);
-    const other = queueHeader(configOf(P, { origin: "example.org/other" }), { storage: "a", generation: 1, firstSeq: 0 });
+    const other = queueHeader(configOf(P, { origin: "example.org/other" }), { storage: "a", born: "a.1", generation: 1, firstSeq: 0 });
     const foreign = diskWith(other);
     expect(finish(fetcher(foreign), 3)).toMatchObject({ changed: false, error: { code: "MERGE_FILE_FOREIGN" } });
     expect(fileOf(foreign.image, FILE)).toEqual(other);
   });
 
   test("above 16 MiB the file is replaced, but only when the queue handler's cursor has passed its end", () => {
-    const header = queueHeader(config, { storage: "a", generation: 3, firstSeq: 0 });
+    const header = queueHeader(config, { storage: "a", born: "a.1", generation: 3, firstSeq: 0 });
     const line = queueLines("a", { firstSeq: 1, hashes: hashesOf(1), bytes: [7] });
     const bytes = new Uint8Array(header.length + line.length * Math.ceil(QUEUE_BYTES_MAX / line.length));
     bytes.set(header);
@@ -213,7 +215,7 @@ describe("what can go wrong", () => {
     const passed = diskWith(bytes);
     withCursor(passed, 3, bytes.length, 2);
     finish(fetcher(passed), 3);
-    expect(fileText(passed)).toStartWith(`{"format":1,"log":"example.org/log","storage":"a","generation":4,"firstSeq":2}\n`);
+    expect(fileText(passed)).toStartWith(`{"format":1,"log":"example.org/log","storage":"a","born":"a.1","generation":4,"firstSeq":2}\n`);
     expect(linesIn(passed)).toEqual(whole(2, 3));
   });
 
@@ -276,31 +278,92 @@ describe("what can go wrong", () => {
     expect([linesIn(disk), bench.marks.filter((name) => name === "fetch.late").length]).toEqual([whole(0, 2), 3]);
   });
 
-  test("a node that lost its store is listed from 0 in a new generation", () => {
+  test("a node whose disk is an older copy is listed from 0 in a new generation", () => {
     const disk = diskWith(filled(50));
     const result = finish(fetcher(disk), 3);
-    expect(result.notes[0]).toContain("lost its store");
+    expect(result.notes[0]).toContain("listed again from 0");
     expect(linesIn(disk)).toEqual(whole(0, 3));
+  });
+
+  test("a node on another disk is listed from 0, however many entries it has by then", () => {
+    for (const total of [0, 3, 50, 51, 200]) {
+      const disk = diskWith(filled(50));
+      const bench = fetcher(disk);
+      expect(finish(bench, total, undefined, "a.2").notes[0]).toContain("another disk");
+      expect(fileText(disk)).toStartWith(`{"format":1,"log":"example.org/log","storage":"a","born":"a.2","generation":2,"firstSeq":0}\n`);
+      expect([linesIn(disk), bench.marks]).toEqual([whole(0, total), ["fetch.other-disk", "fetch.new-queue"]]);
+      expect(finish(fetcher(disk), total + 1, undefined, "a.2")).toMatchObject({ notes: [], counts: { fetched: 1 } });
+    }
+  });
+
+  test("where nothing was listed before, another disk is worth no warning", () => {
+    const disk = diskWith(filled(0));
+    expect(finish(fetcher(disk), 2, undefined, "a.2")).toMatchObject({ notes: [], counts: { fetched: 2 } });
+    expect(linesIn(disk)).toEqual(whole(0, 2));
+  });
+
+  test("a node that changes its disk with every answer ends the run", () => {
+    const disk = diskWith(filled(5));
+    const bench = fetcher(disk);
+    for (let disks = 2; bench.done === null && disks < 9; disks++) {
+      const [sent] = bench.takeSent();
+      if (sent !== undefined) bench.message(A, sent.requestId, listed(sent.body, 7, 2, `a.${disks}`));
+      bench.storeAll();
+    }
+    expect(bench.done).toMatchObject({ error: { code: "FRAME_CORRUPT" } });
+    expect(finish(fetcher(disk), 7, undefined, "a.9").notes[0]).toBeUndefined();
+    expect(linesIn(disk)).toEqual(whole(0, 7));
+  });
+
+  test("a cursor without its file goes on only on the disk it is about", () => {
+    const disk = newDisk();
+    withCursor(disk, 4, 999, 5);
+    finish(fetcher(disk), 7, undefined, "a.2");
+    expect([linesIn(disk), fileText(disk).includes(`"born":"a.2","generation":6`)]).toEqual([whole(0, 7), true]);
+  });
+
+  test("no file is begun before the node has said which disk it is for", () => {
+    const disk = newDisk();
+    const bench = fetcher(disk);
+    bench.fire("ask");
+    bench.storeAll();
+    expect([bench.done?.error?.code, fileOf(disk.image, FILE)]).toEqual(["UNAVAILABLE", undefined]);
+    const torn = diskWith(utf8("{\n"));
+    const other = fetcher(torn);
+    other.storeAll();
+    other.fire("ask");
+    expect([fileOf(torn.image, FILE), fileOf(torn.image, "merge/queue.a.bad-0")]).toEqual([undefined, utf8("{\n")]);
+    finish(fetcher(torn), 3);
+    expect(linesIn(torn)).toEqual(whole(0, 3));
   });
 });
 
-test("whatever a crash leaves, the next runs list everything once and in order", () => {
-  const run = fc.record({ more: fc.nat(30), steps: fc.nat(12), flushes: fc.nat(2), torn: fc.nat(400), limit: fc.integer({ min: 1, max: 20 }) });
+test("whatever a crash leaves, the next runs list everything once and in order, all of it again from another disk", () => {
+  const run = fc.record({
+    isWiped: fc.nat(4).map((each) => each === 0),
+    more: fc.nat(30),
+    steps: fc.nat(12),
+    flushes: fc.nat(2),
+    torn: fc.nat(400),
+    limit: fc.integer({ min: 1, max: 20 }),
+  });
   fc.assert(
     fc.property(fc.array(run, { maxLength: 12, size: "max" }), (runs) => {
       const disk = newDisk();
       let total = 0;
-      for (const { more, steps, flushes, torn, limit } of runs) {
-        total += more;
+      let disks = 1;
+      for (const { isWiped, more, steps, flushes, torn, limit } of runs) {
+        if (isWiped) disks++;
+        total = isWiped ? more : total + more;
         const bench = fetcher(disk);
         for (let i = 0; i < steps && bench.done === null; i++) {
           const [sent] = bench.takeSent();
-          if (sent !== undefined) bench.message(A, sent.requestId, listed(sent.body, total, limit));
+          if (sent !== undefined) bench.message(A, sent.requestId, listed(sent.body, total, limit, `a.${disks}`));
           else bench.storeNext();
         }
         bench.crash(flushes, torn);
       }
-      finish(fetcher(disk), total);
+      finish(fetcher(disk), total, undefined, `a.${disks}`);
       expect(linesIn(disk)).toEqual(whole(0, total));
     }),
     { numRuns: 150 },

@@ -99,19 +99,19 @@ describe("logorder", () => {
 
 describe("queue lines", () => {
   const file = queueFile(config, "a");
-  const header = queueHeader(config, { storage: "a", generation: 5, firstSeq: 120 });
+  const header = queueHeader(config, { storage: "a", born: "a.1", generation: 5, firstSeq: 120 });
   const items = { firstSeq: 120, hashes: new Uint8Array([...hash(1), ...hash(2)]), bytes: [200, 0] };
   const readAll = (bytes: Uint8Array, countMax = 100) => readQueueLines(snapWith(file, bytes), config, "a", { offset: 0, limit: bytes.length, countMax });
 
   test("header and line are those of section 3, the CRC that of the line before it", () => {
-    expect(fromUtf8(header)).toBe(`{"format":1,"log":"example.org/log","storage":"a","generation":5,"firstSeq":120}\n`);
+    expect(fromUtf8(header)).toBe(`{"format":1,"log":"example.org/log","storage":"a","born":"a.1","generation":5,"firstSeq":120}\n`);
     const [line, second] = fromUtf8(queueLines("a", items)).split("\n") as [string, string];
     const before = `{"seq":120,"storage":"a","hash":"${hex(1)}","bytes":200`;
     expect(line).toBe(`${before},"crc":"${crc32(before).toString(16).padStart(8, "0")}"}`);
     expect(second).toStartWith(`{"seq":121,"storage":"a","hash":"${hex(2)}","bytes":0,`);
     expect(readQueueStart(snapWith(file, header), config, "a")).toEqual({
       kind: "ok",
-      value: { header: { storage: "a", generation: 5, firstSeq: 120 }, end: header.length },
+      value: { header: { storage: "a", born: "a.1", generation: 5, firstSeq: 120 }, end: header.length },
     });
   });
 

@@ -23,7 +23,7 @@ export function configOf(self: NodeId, change: Partial<MergeConfig> = {}): Merge
     folder: "merge",
     self,
     epoch: 1,
-    boot: null,
+    boot: `${self}.1`,
     primary: P,
     secondaries: [],
     storages,

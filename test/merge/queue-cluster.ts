@@ -36,8 +36,8 @@ export class QueueCluster {
   }
 
   /** A storage node on a new disk, or after a crash on its old one. */
-  boot(id: NodeId, disk = this.benches.get(id)?.disk ?? newDisk()): StorageBench {
-    const config = { ...this.config, self: id, receiptSeed: new Uint8Array(32).fill(9) };
+  boot(id: NodeId, disk = this.benches.get(id)?.disk ?? newDisk(), boot = `${id}.1`): StorageBench {
+    const config = { ...this.config, self: id, boot, receiptSeed: new Uint8Array(32).fill(9) };
     const bench = new CoreBench(stepStorage, initialStorage(config), disk).start() as StorageBench;
     this.benches.set(id, bench);
     return bench;

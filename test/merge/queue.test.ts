@@ -5,7 +5,7 @@ import { fromUtf8, utf8 } from "../../src/engine/base/bytes.ts";
 import { setMutant } from "../../src/engine/base/mutant.ts";
 import { leafHashes, rootOf } from "../../src/engine/log/merkle.ts";
 import { LogReader } from "../../src/engine/log/reader.ts";
-import { readCovered, readCursor } from "../../src/engine/merge/cursor.ts";
+import { type Cursor, readCovered, readCursor } from "../../src/engine/merge/cursor.ts";
 import { currentSizeFile, latchFile, readCurrentSize } from "../../src/engine/merge/files.ts";
 import { orderLines } from "../../src/engine/merge/order-file.ts";
 import { applyFlush, DiskSnapshot, fileOf, setFile } from "../../src/engine/sim/disk.ts";
@@ -44,8 +44,8 @@ describe("a run", () => {
     expect(cluster.order()).toEqual(hex(3, 1, 2, 9, 7));
     checkLog(cluster);
     expect(readCovered(cluster.snap, cluster.config.log, 5)).toEqual([
-      { storage: "a", seq: 3 },
-      { storage: "b", seq: 3 },
+      { storage: "a", born: "a.1", seq: 3 },
+      { storage: "b", born: "b.1", seq: 3 },
     ]);
     expect(cluster.round()).toMatchObject({ changed: false, counts: { sequenced: 0, repeats: 0, size: 5 } });
   });
@@ -133,7 +133,7 @@ describe("listers", () => {
     expect(held).toMatchObject({ counts: { sequenced: 2, held: 3, size: 2 } });
     expect(held.notes[0]).toContain(`the first as seq 0: ${hex(1)[0]}`);
     expect(cluster.order()).toEqual(hex(4, 5));
-    expect(readCovered(cluster.snap, cluster.config.log, 2)).toEqual([{ storage: "a", seq: 0 }]); // not to be settled
+    expect(readCovered(cluster.snap, cluster.config.log, 2)).toEqual([{ storage: "a", born: "a.1", seq: 0 }]); // not to be settled
     expect(cluster.round()).toMatchObject({ changed: false, counts: { held: 3 } });
     const row = applyFlush(disk.image, {
       change: "commit",
@@ -143,7 +143,40 @@ describe("listers", () => {
     disk.image = row;
     expect(cluster.round()).toMatchObject({ changed: true, counts: { sequenced: 3, held: 0 }, notes: [] });
     expect(cluster.order()).toEqual(hex(4, 5, 1, 2, 3));
-    expect(readCovered(cluster.snap, cluster.config.log, 5)).toEqual([{ storage: "a", seq: 5 }]);
+    expect(readCovered(cluster.snap, cluster.config.log, 5)).toEqual([{ storage: "a", born: "a.1", seq: 5 }]);
+    checkLog(cluster);
+  });
+
+  test("what a lost disk held is given up when its node is listed on another one, and holds back no number of that", () => {
+    const cluster = new QueueCluster("a");
+    cluster.add(A, 1, 2, 3);
+    cluster.fetchAll();
+    cluster.boot(A, newDisk(), "a.2");
+    expect(cluster.finish(cluster.queue())).toMatchObject({ counts: { held: 3 } });
+    cluster.add(A, 7, 8);
+    cluster.fetchAll();
+    const moved = cluster.queue();
+    const result = cluster.finish(moved);
+    expect(result).toMatchObject({ counts: { sequenced: 2, held: 0 } });
+    expect([moved.marks.includes("queue.given-up"), result.notes.at(-1)?.endsWith(hex(1)[0] as string)]).toEqual([true, true]);
+    expect(readCovered(cluster.snap, cluster.config.log, 2)).toEqual([{ storage: "a", born: "a.2", seq: 2 }]);
+    checkLog(cluster);
+  });
+
+  test("the same number on another disk is another entry", () => {
+    const cluster = new QueueCluster("a");
+    cluster.add(A, 1, 2);
+    cluster.fetchAll();
+    cluster.boot(A, newDisk(), "a.2");
+    cluster.finish(cluster.queue()); // 1 and 2 are held as the numbers 0 and 1
+    cluster.add(A, 7, 8);
+    const disk = cluster.storage(A).disk;
+    cluster.fetchAll();
+    const pending = { op: "del", key: logKeys.pending(cluster.config.log, 0) } as const;
+    disk.image = applyFlush(disk.image, { change: "commit", db: "log", batch: [pending] });
+    expect(cluster.finish(cluster.queue())).toMatchObject({ counts: { held: 2 } });
+    const { held } = readCursor(cluster.snap, cluster.config.log, "a") as Cursor;
+    expect(hexes(held.hashes)).toEqual(hex(7, 8));
     checkLog(cluster);
   });
 

@@ -137,7 +137,7 @@ describe("receipts", () => {
     expect(again).toBe(one!);
     expect(linesOf(bench, second)[0]).toBe(two!);
     expect(list(bench, 0).nextSeq).toBe(3);
-    bench.request(P, { kind: "storage.settle", ...scope, settledSeq: 3 });
+    bench.request(P, { kind: "storage.settle", ...scope, born: "a.1", settledSeq: 3 });
     bench.storeAll();
     for (let i = 0; i < 40; i++) {
       bench.fire("keep");
@@ -324,6 +324,7 @@ describe("listing and serving", () => {
       kind: "storage.listed",
       hashes: hashesOf(6, 7),
       bytes: entries(6, 7).map((entry) => entry.length),
+      born: "a.1",
       nextSeq: 3,
       lastSeq: 3,
       oldestPendingSeq: 0,
@@ -375,7 +376,7 @@ describe("settling and admission", () => {
     const bench = lone();
     add(bench, ...range(0, 10));
     bench.storeAll();
-    const settle = (settledSeq: number): number => bench.request(P, { kind: "storage.settle", ...scope, settledSeq });
+    const settle = (settledSeq: number): number => bench.request(P, { kind: "storage.settle", ...scope, born: "a.1", settledSeq });
     expect(codeOf(bench, settle(11))).toBe("LOG_RANGE");
     const id = settle(6);
     expect(bench.answers.has(id)).toBe(false);
@@ -387,13 +388,31 @@ describe("settling and admission", () => {
     expect(list(later, 0)).toMatchObject({ oldestPendingSeq: 6, lastSeq: 10 });
   });
 
+  test("a word about an older disk settles nothing here", () => {
+    const bench = lone();
+    add(bench, 1, 2);
+    bench.storeAll();
+    const id = bench.request(P, { kind: "storage.settle", ...scope, born: "a.0", settledSeq: 2 });
+    expect(bench.answers.get(id)).toEqual({ kind: "storage.settled", settledSeq: 0 });
+    expect([bench.marks.includes("storage.settle-other-disk"), list(bench, 0).oldestPendingSeq]).toEqual([true, 0]);
+  });
+
+  test("a disk keeps the name of the run that first wrote to it", () => {
+    const disk = newDisk();
+    expect(list(lone({}, disk), 0).born).toBe("a.1");
+    const bench = lone({ boot: "a.2" }, disk); // nothing was written yet
+    add(bench, 1);
+    bench.storeAll();
+    expect([list(bench, 0).born, list(lone({ boot: "a.3" }, disk), 0).born]).toEqual(["a.2", "a.2"]);
+  });
+
   test("bytes go whole batches at a time, storageKeepMs after they were settled, and listing starts behind them", () => {
     const bench = lone({ storageKeepMs: 1_600 });
     add(bench, 1, 2);
     bench.storeAll();
     add(bench, 3, 4);
     bench.storeAll();
-    bench.request(P, { kind: "storage.settle", ...scope, settledSeq: 3 });
+    bench.request(P, { kind: "storage.settle", ...scope, born: "a.1", settledSeq: 3 });
     bench.storeAll();
     for (let i = 0; i < 15; i++) bench.fire("keep");
     bench.storeAll();
@@ -408,7 +427,7 @@ describe("settling and admission", () => {
     const bench = lone({ storageKeepMs: 1_600 });
     add(bench, 1, 2);
     bench.storeAll();
-    bench.request(P, { kind: "storage.settle", ...scope, settledSeq: 2 });
+    bench.request(P, { kind: "storage.settle", ...scope, born: "a.1", settledSeq: 2 });
     bench.storeAll();
     for (let i = 0; i < 15; i++) bench.fire("keep");
     bench.timeMs += 1_000;
@@ -448,7 +467,7 @@ describe("settling and admission", () => {
     bench.storeAll();
     bench.timeMs += 30_001;
     expect(codeOf(bench, add(bench, 2))).toBe("LOG_BUSY");
-    bench.request(P, { kind: "storage.settle", ...scope, settledSeq: 1 });
+    bench.request(P, { kind: "storage.settle", ...scope, born: "a.1", settledSeq: 1 });
     bench.storeAll();
     const id = add(bench, 2);
     bench.storeAll();

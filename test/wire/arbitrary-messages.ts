@@ -40,7 +40,7 @@ const requestRows: Rows<Request> = {
   "storage.put": { ...scope, bundle },
   "storage.list": { ...scope, fromSeq: u53, limit: u32 },
   "storage.get": { ...scope, hashes: hashes(GET_COUNT_MAX) },
-  "storage.settle": { ...scope, settledSeq: u53 },
+  "storage.settle": { ...scope, born: text(64), settledSeq: u53 },
   "storage.ready": { ...scope, lastSeq: u53 },
   "log.find": { ...scope, hashes: hashes(GET_COUNT_MAX) },
   "copy.where": { ...scope },
@@ -59,7 +59,7 @@ const requestRows: Rows<Request> = {
 const register = { head: maybeHead, epoch: u53, primary: name };
 const answerRows: Rows<Answer> = {
   "storage.kept": { count: u32 },
-  "storage.listed": { hashes: hashes(LIST_COUNT_MAX), bytes: list(u32, LIST_COUNT_MAX), nextSeq: u53, lastSeq: u53, oldestPendingSeq: u53 },
+  "storage.listed": { hashes: hashes(LIST_COUNT_MAX), bytes: list(u32, LIST_COUNT_MAX), born: text(64), nextSeq: u53, lastSeq: u53, oldestPendingSeq: u53 },
   "storage.entries": { bundle, served: u32, absent: list(u32, GET_COUNT_MAX) },
   "storage.settled": { settledSeq: u53 },
   "storage.noted": {},

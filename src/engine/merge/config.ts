@@ -14,7 +14,7 @@ export type MergeConfig = {
   readonly folder: string;
   readonly self: NodeId;
   readonly epoch: number;
-  /** Names this run of the node's daemon; null where no daemon runs. The signer's gate stays open for one run. */
+  /** Names this run of the node's daemon, as no other run is named; null where no daemon runs. The signer's gate stays open for one run, and a storage role's disk is named after the run that first wrote to it. */
   readonly boot: string | null;
   readonly primary: NodeId;
   /** Sorted by name, as are the next two. */

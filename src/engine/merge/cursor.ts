@@ -16,6 +16,8 @@ const STORAGE_COUNT_MAX = 64;
 
 export type Held = { readonly seqs: readonly number[]; readonly hashes: Uint8Array };
 export type Cursor = {
+  /** Disk of the storage node whose entries `seq` and `held` number. */
+  readonly born: string;
   readonly generation: number;
   /** Lines before this byte of that generation are done: sequenced, repeats, or held. */
   readonly offset: number;
@@ -23,29 +25,35 @@ export type Cursor = {
   readonly seq: number;
   readonly held: Held;
 };
-/** Below `seq`, everything this storage node listed is in the order. */
-export type Covered = { readonly storage: string; readonly seq: number };
+/** Below `seq`, everything this storage node listed from that disk is in the order. */
+export type Covered = { readonly storage: string; readonly born: string; readonly seq: number };
 
 export const NO_HELD: Held = { seqs: [], hashes: new Uint8Array(0) };
 
+const born = text(64);
 const cursorRecord = record("queue cursor", {
+  born,
   generation: u53,
   offset: u53,
   seq: u53,
   heldSeqs: list(u53, HELD_COUNT_MAX),
   heldHashes: hashes(HELD_COUNT_MAX),
 });
-const coveredRecord = record("covered", { storages: list(struct({ storage: text(32), seq: u53 }), STORAGE_COUNT_MAX) });
+const coveredRecord = record("covered", { storages: list(struct({ storage: text(32), born, seq: u53 }), STORAGE_COUNT_MAX) });
 
 export function readCursor(snap: Snapshot, log: LogId, storage: string): Cursor | null {
   const raw = snap.get("log", logKeys.cursor(log, storage));
   if (raw === undefined) return null;
-  const { generation, offset, seq, heldSeqs, heldHashes } = cursorRecord.decode(raw);
-  return { generation, offset, seq, held: { seqs: heldSeqs, hashes: heldHashes } };
+  const { heldSeqs, heldHashes, ...rest } = cursorRecord.decode(raw);
+  return { ...rest, held: { seqs: heldSeqs, hashes: heldHashes } };
 }
 
-export function putCursor(log: LogId, storage: string, { generation, offset, seq, held }: Cursor): Op {
-  const value = cursorRecord.encode({ generation, offset, seq, heldSeqs: held.seqs, heldHashes: held.hashes });
+/** The cursor where it is one in the file that begins so; else that file is read from its first line on. */
+export const cursorIn = (cursor: Cursor | null, file: { readonly born: string; readonly generation: number }): Cursor | null =>
+  cursor !== null && cursor.generation === file.generation && cursor.born === file.born ? cursor : null;
+
+export function putCursor(log: LogId, storage: string, { held, ...rest }: Cursor): Op {
+  const value = cursorRecord.encode({ ...rest, heldSeqs: held.seqs, heldHashes: held.hashes });
   return { op: "put", key: logKeys.cursor(log, storage), value };
 }
 

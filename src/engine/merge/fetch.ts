@@ -3,14 +3,16 @@
  * since the last good line of `queue.<storage>` and appends it, tens of thousands of lines an fdatasync. Its cursor is that
  * line. Runs once: it stops at what the node had when first asked. It never touches the order and pulls no entry.
  * A torn tail is cut by the next append; a bad line inside puts the file aside and lists again from its first number.
+ * Sequence numbers are those of one disk, named in the file's header: a node that answers from another is listed from 0.
  */
 import { concatBytes } from "../base/bytes.ts";
 import type { Effect, Event, FileChange, Snapshot } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { invariant, unreachable } from "../base/invariant.ts";
+import { mutant } from "../base/mutant.ts";
 import { type Answer, type AnswerOf, LIST_COUNT_MAX, type Request } from "../wire/messages.ts";
 import type { MergeConfig, StepResult } from "./config.ts";
-import { readCursor } from "./cursor.ts";
+import { cursorIn, readCursor } from "./cursor.ts";
 import { badQueueFile, QUEUE_BYTES_MAX, type QueueItems, queueFile, queueHeader, queueLines, readQueueLines, readQueueStart } from "./queue-file.ts";
 
 /** How long an answer may take: a node that needs more is passed over until the next run, and nothing is lost. */
@@ -46,6 +48,10 @@ export type FetchState = {
   /** What the last run of this process knew, or null; then what this one knows. */
   known: QueueEnd | null;
   phase: FetchPhase;
+  /** Disk of the storage node that the file is about; null where the first answer is to say which. */
+  born: string | null;
+  /** A node that answers from one more disk in the same run is not believed. */
+  isRelisted: boolean;
   generation: number;
   /** Whole lines end here; what lies behind is torn and cut by the next append. Moves when a write is asked for. */
   endOffset: number;
@@ -75,6 +81,8 @@ export const initialFetch = (config: MergeConfig, storage: NodeId, known: QueueE
   storage,
   known,
   phase: "asking",
+  born: null,
+  isRelisted: false,
   generation: 0,
   endOffset: 0,
   nextSeq: 0,
@@ -125,20 +133,21 @@ function resume(state: FetchState, snap: Snapshot, timeMs: number): FetchEffect[
     state.failure = { code: "MERGE_FILE_FOREIGN", detail: start.why };
     return [];
   }
-  if (start.kind === "missing") return begin(state, (cursor?.generation ?? 0) + 1, cursor?.seq ?? 0, "fetch.new-queue");
-  if (start.kind === "torn") return putAside(state, cursor?.generation ?? 0, cursor?.seq ?? 0, start.why);
+  const left = cursor === null ? { born: null, generation: 0, firstSeq: 0 } : { born: cursor.born, generation: cursor.generation, firstSeq: cursor.seq };
+  if (start.kind === "missing") return begin(state, { ...left, generation: left.generation + 1 }, "fetch.new-queue");
+  if (start.kind === "torn") return putAside(state, left, start.why);
   const { header, end: headerEnd } = start.value;
-  const isCursors = cursor !== null && cursor.generation === header.generation;
+  const { born, generation } = header;
+  const passed = cursorIn(cursor, header);
   const size = snap.fileSize(queueFile(config, storage)) ?? 0;
   // a tail that was read before it was durable, and lost with the power: what the cursor covers is in the order
-  if (isCursors && cursor.offset > size) return begin(state, header.generation + 1, cursor.seq, "fetch.tail-lost");
-  state.generation = header.generation;
-  state.endOffset = isCursors ? cursor.offset : headerEnd;
-  state.nextSeq = isCursors ? cursor.seq : header.firstSeq;
+  if (passed !== null && passed.offset > size) return begin(state, { born, generation: generation + 1, firstSeq: passed.seq }, "fetch.tail-lost");
+  Object.assign(state, { born, generation, endOffset: passed?.offset ?? headerEnd, nextSeq: passed?.seq ?? header.firstSeq });
   const passedAt = state.endOffset;
   goOn(state, size, timeMs);
-  if (!scan(state, snap, size)) return putAside(state, header.generation, header.firstSeq, `bad line at byte ${state.endOffset}`);
-  if (isCursors && cursor.offset === state.endOffset && passedAt >= QUEUE_BYTES_MAX) return begin(state, header.generation + 1, cursor.seq, "fetch.rotated");
+  if (!scan(state, snap, size)) return putAside(state, header, `bad line at byte ${state.endOffset}`);
+  if (passed !== null && passed.offset === state.endOffset && passedAt >= QUEUE_BYTES_MAX)
+    return begin(state, { born, generation: generation + 1, firstSeq: passed.seq }, "fetch.rotated");
   return state.endOffset < size ? [{ kind: "mark", name: "fetch.torn-tail", text: `queue.${storage}: ${size - state.endOffset} torn bytes cut` }] : [];
 }
 
@@ -173,24 +182,31 @@ function scan(state: FetchState, snap: Snapshot, size: number): boolean {
   }
 }
 
+/** How a queue file begins, or is to; `born` is null where nobody has said yet. */
+type Beginning = { readonly born: string | null; readonly generation: number; readonly firstSeq: number };
+
 /** A new generation, listed from `firstSeq` on. The old file is replaced: the queue handler has passed it, or it never was. */
-function begin(state: FetchState, generation: number, firstSeq: number, why: string): FetchEffect[] {
-  const { config, storage } = state;
-  const header = queueHeader(config, { storage, generation, firstSeq });
+function begin(state: FetchState, { born, generation, firstSeq }: Beginning, why: string): FetchEffect[] {
+  Object.assign(state, { generation, nextSeq: firstSeq });
+  if (born !== null) putHeader(state, born);
+  return [{ kind: "mark", name: why, text: `queue.${state.storage}: generation ${generation} from ${firstSeq}` }];
+}
+
+function putHeader(state: FetchState, born: string): void {
+  const { config, storage, generation, nextSeq } = state;
+  const header = queueHeader(config, { storage, born, generation, firstSeq: nextSeq });
   state.changes.push({ change: "replace", file: queueFile(config, storage), bytes: header });
-  state.generation = generation;
+  state.born = born;
   state.endOffset = header.length;
-  state.nextSeq = firstSeq;
-  return [{ kind: "mark", name: why, text: `queue.${storage}: generation ${generation} from ${firstSeq}` }];
 }
 
 /** The bad file is kept for whoever wants to look; listing its range again is harmless. */
-function putAside(state: FetchState, generation: number, firstSeq: number, why: string): FetchEffect[] {
+function putAside(state: FetchState, { born, generation, firstSeq }: Beginning, why: string): FetchEffect[] {
   const { config, storage } = state;
   const to = badQueueFile(config, storage, generation);
   state.changes.push({ change: "rename", file: queueFile(config, storage), to });
   state.notes.push(`queue.${storage}: ${why}; kept as ${to}, listed again from ${firstSeq}`);
-  return begin(state, generation + 1, firstSeq, "fetch.bad-line");
+  return begin(state, { born, generation: generation + 1, firstSeq }, "fetch.bad-line");
 }
 
 // ── asking ahead and appending ───────────────────────────────────────────────────────────────────────────────────────
@@ -246,15 +262,14 @@ function onAnswer(state: FetchState, from: NodeId, requestId: number, body: Answ
 }
 
 function onListed(state: FetchState, listed: AnswerOf<"storage.listed">): FetchEffect[] {
-  const { bytes, hashes, nextSeq, lastSeq } = listed;
-  if (lastSeq < state.nextSeq) return regressed(state, lastSeq);
+  const { bytes, hashes, born, nextSeq, lastSeq } = listed;
+  const isOther = state.born !== null && born !== state.born && !mutant("merge.born-ignored");
+  if (isOther || lastSeq < state.nextSeq) return listAgain(state, listed);
   const firstSeq = nextSeq - bytes.length;
   const whole = hashes.length === bytes.length * 32 && firstSeq >= state.nextSeq && nextSeq <= lastSeq && bytes.every((each) => each <= 65_535);
-  if (!whole || (nextSeq === state.nextSeq && nextSeq < lastSeq)) {
-    const detail = `${state.storage} listed ${bytes.length} entries up to ${nextSeq} of ${lastSeq}, asked from ${state.nextSeq}`;
-    state.failure = { code: "FRAME_CORRUPT", detail };
-    return [{ kind: "mark", name: "fetch.nonsense", text: detail }];
-  }
+  if (!whole || (nextSeq === state.nextSeq && nextSeq < lastSeq))
+    return nonsense(state, `${state.storage} listed ${bytes.length} entries up to ${nextSeq} of ${lastSeq}, asked from ${state.nextSeq}`);
+  if (state.born === null) putHeader(state, born);
   if (bytes.length > 0) state.ahead.push({ firstSeq, hashes, bytes });
   state.fetchedCount += bytes.length;
   state.nextSeq = nextSeq;
@@ -262,14 +277,28 @@ function onListed(state: FetchState, listed: AnswerOf<"storage.listed">): FetchE
   return [];
 }
 
-/** The node has lost its folder and counts anew: so do we. What we listed before is in the order or held by other nodes. */
-function regressed(state: FetchState, lastSeq: number): FetchEffect[] {
-  state.notes.push(`${state.storage} has entries below ${lastSeq}, it had listed up to ${state.nextSeq}: it lost its store; listed again from 0`);
+function nonsense(state: FetchState, detail: string): FetchEffect[] {
+  state.failure = { code: "FRAME_CORRUPT", detail };
+  return [{ kind: "mark", name: "fetch.nonsense", text: detail }];
+}
+
+/**
+ * The node counts anew: its disk is another one, or an older copy of its own. So do we: numbers that both used name
+ * different entries. What was listed before is in the order, or listed by the other nodes that keep it.
+ */
+function listAgain(state: FetchState, { born, lastSeq }: AnswerOf<"storage.listed">): FetchEffect[] {
+  const { storage, nextSeq, generation } = state;
+  if (state.isRelisted) return nonsense(state, `${storage} counts anew for the second time in this run, now from disk ${born}`);
+  const isOther = born !== state.born;
+  const had = isOther ? `another disk than the one it had listed ${nextSeq} entries of` : `entries below ${lastSeq}, it had listed up to ${nextSeq}`;
+  if (nextSeq > 0) state.notes.push(`${storage} has ${had}; listed again from 0`);
   state.ahead.length = 0;
   state.goalSeq = null;
+  state.isRelisted = true;
+  const text = isOther ? `${storage}: disk ${born} after ${state.born}` : `${storage}: ${lastSeq} below ${nextSeq}`;
   return [
-    { kind: "mark", name: "fetch.regressed", text: `${state.storage}: ${lastSeq} below ${state.nextSeq}` },
-    ...begin(state, state.generation + 1, 0, "fetch.new-queue"),
+    { kind: "mark", name: isOther ? "fetch.other-disk" : "fetch.regressed", text },
+    ...begin(state, { born, generation: generation + 1, firstSeq: 0 }, "fetch.new-queue"),
   ];
 }
 

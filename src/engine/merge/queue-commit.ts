@@ -4,6 +4,7 @@
  * that is not in the order: one that its node listed and nobody has is held by name, one that could not be asked for keeps
  * the cursor where it is.
  */
+import { toHex } from "../base/bytes.ts";
 import type { FileChange, Op, Snapshot } from "../base/effects.ts";
 import { invariant } from "../base/invariant.ts";
 import { mutant } from "../base/mutant.ts";
@@ -96,21 +97,21 @@ function moveCursors(state: QueueState, batch: Batch, isWhole: boolean, snap: Sn
   const ops: Op[] = [];
   state.lanes.forEach((lane, at) => {
     const slices = batch.slices.filter((slice) => slice.lane === at);
-    const held = stillHeld(batch, lane, at);
+    const held = slices.length === 0 ? stillHeld(batch, lane, at) : heldOfDisk(state, batch, lane, at, effects);
     const isChanged = held.seqs.length !== (lane.cursor?.held.seqs.length ?? 0);
     if (lane.blocked || (slices.length === 0 && !isChanged)) return;
-    let { generation, offset, seq } = lane.cursor ?? { generation: lane.generation, offset: slices[0]?.offset ?? 0, seq: 0 };
+    let { born, generation, offset, seq } = lane.cursor ?? { born: lane.born, generation: lane.generation, offset: slices[0]?.offset ?? 0, seq: 0 };
     for (const slice of slices) {
       const stop = isWhole ? slice.seqs.length : firstOpen(batch, slice, at, held);
       const toEnd = stop === slice.seqs.length;
-      generation = lane.generation;
+      ({ born, generation } = lane);
       offset = toEnd ? slice.end : readQueueLines(snap, state.config, lane.storage, { offset: slice.offset, limit: slice.end, countMax: stop }).end;
       if (slice.seqs.length > 0) seq = toEnd ? (slice.seqs[stop - 1] as number) + 1 : (slice.seqs[stop] as number);
       lane.blocked = !toEnd;
       if (lane.blocked) break;
     }
     const heldBefore = lane.cursor?.held.seqs.length ?? 0;
-    lane.cursor = { generation, offset, seq, held: { seqs: held.seqs, hashes: joinBundles(held.hashes) } };
+    lane.cursor = { born, generation, offset, seq, held: { seqs: held.seqs, hashes: joinBundles(held.hashes) } };
     if (held.seqs.length > heldBefore) effects.push(mark("queue.held", `${lane.storage}: ${held.seqs.length - heldBefore} more entries that nobody can serve`));
     ops.push(putCursor(state.config.log, lane.storage, lane.cursor));
   });
@@ -131,6 +132,19 @@ function stillHeld(batch: Batch, lane: Lane, at: number): Holding {
     if (!gone.has(seq)) hold(holding, seq, old.hashes, i);
   });
   return holding;
+}
+
+/**
+ * The same where the cursor goes on; none where it moves on to another disk: held numbers are of the one that was lost.
+ * Whoever else has such an entry has listed it too.
+ */
+function heldOfDisk(state: QueueState, batch: Batch, lane: Lane, at: number, effects: QueueEffect[]): Holding {
+  const held = stillHeld(batch, lane, at);
+  if (lane.cursor === null || lane.cursor.born === lane.born || held.seqs.length === 0) return held;
+  const text = `${lane.storage}: ${held.seqs.length} entries went with the disk it lost, the first ${toHex(held.hashes[0] as Uint8Array)}`;
+  state.notes.push(text);
+  effects.push(mark("queue.given-up", text));
+  return { seqs: [], hashes: [] };
 }
 
 function hold(holding: Holding, seq: number, hashes: Uint8Array, i: number): void {
@@ -155,7 +169,7 @@ function firstOpen(batch: Batch, slice: Slice, lane: number, held: Holding): num
 /** By storage node: everything it listed below is in the order after this batch. */
 function coveredBy(state: QueueState): Covered[] {
   const coveredSeq = ({ seq, held }: Cursor): number => held.seqs.reduce((low, each) => Math.min(low, each), seq);
-  return state.lanes.flatMap(({ storage, cursor }) => (cursor === null ? [] : [{ storage, seq: coveredSeq(cursor) }]));
+  return state.lanes.flatMap(({ storage, cursor }) => (cursor === null ? [] : [{ storage, born: cursor.born, seq: coveredSeq(cursor) }]));
 }
 
 /** Rows of sizes below the signed one are of no more use. */

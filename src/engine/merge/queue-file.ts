@@ -32,7 +32,8 @@ const CRC_TAIL_BYTES = crcText.length + CRC_DIGITS + endText.length;
 /** No line is shorter: it holds a hash. */
 const LINE_BYTES_MIN = 64 + CRC_TAIL_BYTES;
 
-export type QueueHeader = { readonly storage: string; readonly generation: number; readonly firstSeq: number };
+/** `born`: the disk of the storage node that the sequence numbers of this file are from. */
+export type QueueHeader = { readonly storage: string; readonly born: string; readonly generation: number; readonly firstSeq: number };
 /** `end` is the offset of the first entry line. */
 export type QueueStart = { readonly header: QueueHeader; readonly end: number };
 
@@ -54,8 +55,8 @@ export const queueFile = (config: Pick<MergeConfig, "folder">, storage: string):
 export const badQueueFile = (config: Pick<MergeConfig, "folder">, storage: string, generation: number): string =>
   filePath(config, `queue.${storage}.bad-${generation}`);
 
-export function queueHeader(config: MergeConfig, { storage, generation, firstSeq }: QueueHeader): Uint8Array {
-  return utf8(`${JSON.stringify({ format: 1, log: config.origin, storage, generation, firstSeq })}\n`);
+export function queueHeader(config: MergeConfig, { storage, born, generation, firstSeq }: QueueHeader): Uint8Array {
+  return utf8(`${JSON.stringify({ format: 1, log: config.origin, storage, born, generation, firstSeq })}\n`);
 }
 
 export function readQueueStart(snap: Snapshot, config: MergeConfig, storage: string): FileRead<QueueStart> {
@@ -65,14 +66,15 @@ export function readQueueStart(snap: Snapshot, config: MergeConfig, storage: str
   const end = raw.indexOf(LF) + 1;
   const fields = end === 0 ? null : parseLine(raw.subarray(0, end));
   if (fields === null || fields["format"] !== 1) return { kind: "torn", why: `${name} has no header of format 1` };
-  const { log, generation, firstSeq } = fields;
+  const { log, born, generation, firstSeq } = fields;
   if (log !== config.origin || fields["storage"] !== storage)
     return {
       kind: "foreign",
       why: `${name} is of log ${JSON.stringify(log)} and storage ${JSON.stringify(fields["storage"])}, want ${config.origin} and ${storage}`,
     };
-  if (!isCount(generation) || !isCount(firstSeq)) return { kind: "torn", why: `${name} has a header without generation or firstSeq` };
-  return { kind: "ok", value: { header: { storage, generation, firstSeq }, end } };
+  if (typeof born !== "string" || !isCount(generation) || !isCount(firstSeq))
+    return { kind: "torn", why: `${name} has a header without born, generation or firstSeq` };
+  return { kind: "ok", value: { header: { storage, born, generation, firstSeq }, end } };
 }
 
 /** The bytes between sequence number and hash, the same in every line of one file. */

@@ -10,7 +10,7 @@ import { mutant } from "../base/mutant.ts";
 import { find } from "../log/hash-index.ts";
 import { LogReader } from "../log/reader.ts";
 import type { MergeConfig } from "./config.ts";
-import { readCursor } from "./cursor.ts";
+import { cursorIn, readCursor } from "./cursor.ts";
 import { emptyTable, equalAt, pickHashes, tableAdd, tableFind } from "./hash-table.ts";
 import { lineCountMax, type QueueLines, queueFile, readQueueLines, readQueueStart } from "./queue-file.ts";
 import { type Batch, type Lane, mark, type QueueEffect, type QueueState } from "./queue-state.ts";
@@ -34,12 +34,13 @@ export function openLanes(snap: Snapshot, config: MergeConfig, notes: string[]):
     const lane = { storage, cursor, nextIndex: -1, askedCount: 0, wanted: [], gone: null, blocked: false };
     if (start.kind !== "ok") {
       if (start.kind !== "missing") notes.push(`${start.why}; its fetcher has to replace it`);
-      return { ...lane, generation: cursor?.generation ?? 0, offset: cursor?.offset ?? 0, seq: cursor?.seq ?? 0, limit: 0 };
+      return { ...lane, born: cursor?.born ?? "", generation: cursor?.generation ?? 0, offset: cursor?.offset ?? 0, seq: cursor?.seq ?? 0, limit: 0 };
     }
     const { header, end } = start.value;
     const limit = snap.fileSize(queueFile(config, storage)) ?? 0;
-    const goesOn = cursor !== null && cursor.generation === header.generation;
-    return { ...lane, generation: header.generation, offset: goesOn ? cursor.offset : end, seq: goesOn ? cursor.seq : header.firstSeq, limit };
+    const { born, generation, firstSeq } = header;
+    const { offset, seq } = cursorIn(cursor, header) ?? { offset: end, seq: firstSeq };
+    return { ...lane, born, generation, offset, seq, limit };
   });
 }
 

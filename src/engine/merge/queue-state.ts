@@ -29,6 +29,7 @@ export type Lane = {
   /** As committed. Invariant: every line before it is sequenced, a repeat, or held. Null before the first commit. */
   cursor: Cursor | null;
   /** Where reading goes on: at or behind the cursor. */
+  readonly born: string;
   readonly generation: number;
   offset: number;
   seq: number;

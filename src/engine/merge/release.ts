@@ -189,9 +189,9 @@ function refusal(state: DistState): Failure | null {
 function settle(state: DistState, head: Head, snap: Snapshot): DistEffect[] {
   const covered = head.size === 0 ? [] : readCovered(snap, state.config.log, head.size);
   state.settleOwed = covered.length;
-  return covered.map(({ storage, seq }): DistEffect => {
+  return covered.map(({ storage, born, seq }): DistEffect => {
     const requestId = ++state.lastRequestId;
     state.settleAsked.set(requestId, storage as NodeId);
-    return { kind: "send", to: storage as NodeId, requestId, body: { kind: "storage.settle", ...scope(state.config), settledSeq: seq } };
+    return { kind: "send", to: storage as NodeId, requestId, body: { kind: "storage.settle", ...scope(state.config), born, settledSeq: seq } };
   });
 }

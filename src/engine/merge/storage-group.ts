@@ -38,7 +38,7 @@ export function pump(state: StorageState, snap: Snapshot, timeMs: number): Stora
   ops.push({
     op: "put",
     key: logKeys.storage(state.config.log),
-    value: encodeCounters({ nextSeq: group.endSeq, settledSeq, forgottenSeq, confirmedSeq }),
+    value: encodeCounters({ born: state.born, nextSeq: group.endSeq, settledSeq, forgottenSeq, confirmedSeq }),
   });
   state.writing = group;
   return [{ kind: "write", ticket: group.ticket, db: "log", batch: ops }];

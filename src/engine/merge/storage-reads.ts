@@ -27,7 +27,8 @@ export function readList(state: StorageState, ask: RequestOf<"storage.list">, sn
       for (let seq = start; seq < end; seq++) bytes.push(entryLength(row, seq - firstSeq));
     }
   if (bytes.length !== count) throw new EngineError("STORE_CORRUPT", `receipt rows hold ${bytes.length} of the entries [${from}, ${to})`);
-  return { kind: "storage.listed", hashes, bytes, nextSeq: Math.max(from, to), lastSeq: state.storedSeq, oldestPendingSeq: state.settledSeq };
+  const { born, storedSeq: lastSeq, settledSeq: oldestPendingSeq } = state;
+  return { kind: "storage.listed", hashes, bytes, born, nextSeq: Math.max(from, to), lastSeq, oldestPendingSeq };
 }
 
 /** Entries of the first hashes asked for, until 1 MiB: what is not served is asked again. */

@@ -7,7 +7,7 @@ import type { Effect, Snapshot } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
 import { logKeys } from "../store/keys.ts";
-import { u53 } from "../wire/codec.ts";
+import { text, u53 } from "../wire/codec.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import type { AddAnswer, AddRequest, MergeConfig, ReceiptForm, SpaceRequest } from "./config.ts";
 import { record } from "./records.ts";
@@ -94,6 +94,8 @@ export type OpenAdd = {
 export type StorageState = {
   readonly config: MergeConfig;
   phase: StoragePhase;
+  /** Names this disk: its first write was made in that run of the daemon. A disk that took its place has another name. */
+  born: string;
   /** All entries below are durable here. Invariant: forgottenSeq ≤ settledSeq ≤ storedSeq. */
   storedSeq: number;
   /** Entries below are signed: the primary said so. */
@@ -135,11 +137,12 @@ export const mark = (name: string, text: string): StorageEffect => ({ kind: "mar
 export const answer = (id: number, body: StorageReply): StorageEffect => ({ kind: "answer", id, body });
 
 /** `confirmedSeq`: entries below it are on enough nodes; after a restart, what lies above is in doubt. */
-const countersRecord = record("storage counters", { nextSeq: u53, settledSeq: u53, forgottenSeq: u53, confirmedSeq: u53 });
+const countersRecord = record("storage counters", { born: text(64), nextSeq: u53, settledSeq: u53, forgottenSeq: u53, confirmedSeq: u53 });
 export type Counters = ReturnType<typeof countersRecord.decode>;
 export const encodeCounters = countersRecord.encode;
 
+/** A disk without the row takes its name from this run of the daemon, and keeps it with the first write. */
 export function readCounters(snap: Snapshot, config: MergeConfig): Counters {
   const raw = snap.get("log", logKeys.storage(config.log));
-  return raw === undefined ? { nextSeq: 0, settledSeq: 0, forgottenSeq: 0, confirmedSeq: 0 } : countersRecord.decode(raw);
+  return raw === undefined ? { born: config.boot ?? "", nextSeq: 0, settledSeq: 0, forgottenSeq: 0, confirmedSeq: 0 } : countersRecord.decode(raw);
 }

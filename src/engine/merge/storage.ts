@@ -38,6 +38,7 @@ const KEEP_STEPS = 16;
 export const initialStorage = (config: MergeConfig): StorageState => ({
   config,
   phase: "open",
+  born: "",
   storedSeq: 0,
   settledSeq: 0,
   forgottenSeq: 0,
@@ -97,8 +98,8 @@ function take(state: StorageState, event: Event<StorageRequest, Answer>, snap: S
 
 /** What the counters do not vouch for is copied again before anyone gets a receipt for it. */
 function onStart(state: StorageState, snap: Snapshot, timeMs: number): StorageEffect[] {
-  const { nextSeq, settledSeq, forgottenSeq, confirmedSeq } = readCounters(snap, state.config);
-  Object.assign(state, { storedSeq: nextSeq, settledSeq, forgottenSeq, doubt: { from: confirmedSeq, to: nextSeq } });
+  const { born, nextSeq, settledSeq, forgottenSeq, confirmedSeq } = readCounters(snap, state.config);
+  Object.assign(state, { born, storedSeq: nextSeq, settledSeq, forgottenSeq, doubt: { from: confirmedSeq, to: nextSeq } });
   state.oldestMs = oldestMs(state, snap);
   if (settledSeq > forgottenSeq) state.settled.push({ seq: settledSeq, timeMs });
   return armKeep(state);
@@ -190,7 +191,11 @@ function onPut(state: StorageState, id: number, from: NodeId, { bundle }: Reques
   return [];
 }
 
-function onSettle(state: StorageState, id: number, { settledSeq }: RequestOf<"storage.settle">): StorageEffect[] {
+function onSettle(state: StorageState, id: number, { born, settledSeq }: RequestOf<"storage.settle">): StorageEffect[] {
+  if (born !== state.born) {
+    const text = `${state.config.self} is on disk ${state.born}, asked to settle entries below ${settledSeq} of disk ${born}`;
+    return [mark("storage.settle-other-disk", text), answer(id, { kind: "storage.settled", settledSeq: state.settledSeq })];
+  }
   if (settledSeq > state.storedSeq) {
     const text = `${state.config.self} has entries below ${state.storedSeq}, asked to settle below ${settledSeq}`;
     return [mark("storage.settle-beyond", text), answer(id, refused("LOG_RANGE", text, { size: state.storedSeq }))];

@@ -44,7 +44,7 @@ export class MergeCheckers {
   /** Hashes that were in the order of any folder of the primary. */
   private readonly everOrdered = new Set<string>();
   private orderedSize = 0;
-  /** Hashes whose receipt a client holds. */
+  /** Hashes whose receipt a client holds, and counts on. */
   readonly receipts = new Set<string>();
   /** Set by whoever damages a disk on purpose: then a latch is no surprise. */
   doubtful = false;
@@ -75,11 +75,20 @@ export class MergeCheckers {
     const before = this.seen.get(id);
     if (before !== undefined) this.heldBefore.set(id, Math.max(this.heldBefore.get(id) ?? 0, rows.copy(new DiskSnapshot(before, id), this.log).verifiedSize));
     if (before !== undefined) this.keptBefore.set(id, new Set([...(this.keptBefore.get(id) ?? []), ...heldEntries(new DiskSnapshot(before, id), this.log)]));
+    if (this.cluster.shape.storages.includes(id) && this.cluster.shape.storagequorum === 1) this.excuse(id);
     this.seen.delete(id);
     for (const name of [...this.floors.keys()]) if (name.startsWith(`${id} `)) this.floors.delete(name);
     if (id !== this.cluster.shape.primary) return;
     this.ordered = new Set();
     this.orderedSize = 0;
+  }
+
+  /** Receipts of entries that were on this disk alone: with storagequorum 1 nobody promised that they outlive it. Later ones count. */
+  private excuse(id: NodeId): void {
+    const { shape, world } = this.cluster;
+    const others = shape.storages.filter((each) => each !== id);
+    for (const text of this.receipts)
+      if (!this.everOrdered.has(text) && !others.some((each) => this.holds(each, world.node(each).disk, text))) this.receipts.delete(text);
   }
 
   /** I6, at the moment a receipt reaches a client: the entry is on `storagequorum` storage disks, or in the order. */

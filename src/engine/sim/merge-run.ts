@@ -50,7 +50,7 @@ export class MergeRun {
     return this.checkers.check();
   }
 
-  /** One secondary's disk is gone. */
+  /** The disk of a node that is not the primary is gone. */
   wipe(id: NodeId): void {
     const { world } = this.cluster;
     world.crashNode(id);

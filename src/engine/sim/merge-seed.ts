@@ -66,6 +66,8 @@ class SeedRun {
   private readonly allowed: ReadonlySet<(typeof FAULTS)[number]>;
   private restored = false;
   private wiped = false;
+  /** A storage node whose disk is lost, and the event from which on it may be; null where none is. */
+  private loss: { readonly id: NodeId; readonly at: number } | null;
   /** A secondary that is not backed up in the first half: so that a restored primary meets one that knows nothing. */
   private readonly cold: NodeId | null;
 
@@ -82,12 +84,26 @@ class SeedRun {
     this.cluster = this.merge.cluster;
     this.allowed = new Set(FAULTS.filter(() => nextChance(this.dice, 0.5)));
     this.cold = shape.secondaries.length > 1 && nextChance(this.dice, 0.3) ? nextOf(this.dice, shape.secondaries) : null;
+    this.loss = this.drawLoss();
     this.cluster.world.network.faults = link;
+  }
+
+  /**
+   * A storage node other than the primary loses its disk, in a seed where no folder is restored: what else was on one disk
+   * only is then rightly gone with it. Dice of its own: the other seeds stay what they were.
+   */
+  private drawLoss(): SeedRun["loss"] {
+    const dice = prng(this.seed ^ 0xd15c);
+    const { storages, primary } = this.cluster.shape;
+    const able = storages.filter((id) => id !== primary);
+    if (able.length === 0 || this.allowed.has("restore") || nextChance(dice, 0.4)) return null;
+    return { id: nextOf(dice, able), at: nextBelow(dice, Math.ceil(this.eventsMax * 0.7)) };
   }
 
   run(): SeedResult {
     const { world } = this.cluster;
     while (world.eventCount < this.eventsMax && world.violations.length === 0) {
+      if (this.loss !== null && world.eventCount >= this.loss.at) this.lose(this.loss.id);
       this.act();
       this.drift(nextBelow(this.dice, 40));
     }
@@ -199,8 +215,8 @@ class SeedRun {
   }
 
   /**
-   * One secondary loses its disk, once a seed; never a storage node: its receipts would rightly break. Never beside a
-   * restored primary: with both gone no copy of a signed entry may be left, and no rule can help.
+   * One secondary loses its disk, once a seed; never one that is a storage node too: those have a draw of their own. Never
+   * beside a restored primary: with both gone no copy of a signed entry may be left, and no rule can help.
    */
   private wipe(): void {
     const { shape } = this.cluster;
@@ -208,6 +224,11 @@ class SeedRun {
     if (this.wiped || this.restored || able.length === 0 || !nextChance(this.dice, 0.2)) return;
     this.wiped = true;
     this.merge.wipe(nextOf(this.dice, able));
+  }
+
+  private lose(id: NodeId): void {
+    this.loss = null;
+    this.merge.wipe(id);
   }
 
   /** The primary's folder is saved, and later put back; with k = 0 nothing guards a local register against that (merge.md section 5). */

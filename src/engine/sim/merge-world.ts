@@ -52,7 +52,7 @@ export class MergeCluster {
   readonly nodeIds: readonly NodeId[];
   readonly world: MergeWorld;
   private readonly seed: number;
-  /** Starts of each node's daemon: the run that its signer's gate stays open for. */
+  /** Starts of each node's daemon: they name its runs. */
   private readonly boots = new Map<NodeId, number>();
   /** What every node's config says alike; deriving keys is dear. */
   private readonly common: Omit<MergeConfig, "self" | "boot" | "logSeed" | "cosignerSeed" | "receiptSeed">;
@@ -80,7 +80,7 @@ export class MergeCluster {
     return {
       ...this.common,
       self,
-      boot: isPrimary ? `${self}.${this.boots.get(self) ?? 0}` : null,
+      boot: `${self}.${this.boots.get(self) ?? 0}`,
       logSeed: isPrimary ? this.secret(self, "log") : null,
       cosignerSeed: this.secret(self, "cosigner"),
       receiptSeed: this.secret(self, "receipt"),

@@ -46,7 +46,7 @@ export const logKeys = {
   pending: (log: LogId, seq: number) => key(log, "q", u64be(seq)),
   /** Storage role: a receipt batch, by its first sequence number. */
   receipt: (log: LogId, batch: number) => key(log, "r", u64be(batch)),
-  /** Storage role: counters (next sequence number, settled up to). */
+  /** Storage role: the name of its disk, and counters (next sequence number, settled up to). */
   storage: (log: LogId) => key(log, "n"),
   /** Hash index: space `i` maps leaf hashes to log indexes, `j` to storage sequence numbers. */
   index: (log: LogId, space: "i" | "j", rest: Uint8Array) => key(log, space, rest),

@@ -20,6 +20,8 @@ const logId = fixed(8);
 const name = text(32);
 const bundle = bytes(BUNDLE_BYTES_MAX + 65_537);
 const scope = { log: logId, epoch: u53 };
+/** Names the disk that a storage node's sequence numbers count on: they mean nothing on another one. */
+const born = text(64);
 const pair = struct({ number: u32, k: u32, secondaries: list(name, 64) });
 const sizeAndRoot = { size: u53, root: hash };
 
@@ -27,7 +29,7 @@ export const requests = messages({
   "storage.put": [1, { ...scope, bundle }],
   "storage.list": [2, { ...scope, fromSeq: u53, limit: u32 }],
   "storage.get": [3, { ...scope, hashes: hashes(GET_COUNT_MAX) }],
-  "storage.settle": [4, { ...scope, settledSeq: u53 }],
+  "storage.settle": [4, { ...scope, born, settledSeq: u53 }],
   "storage.ready": [5, { ...scope, lastSeq: u53 }],
   "log.find": [6, { ...scope, hashes: hashes(GET_COUNT_MAX) }],
   "copy.where": [7, { ...scope }],
@@ -52,7 +54,7 @@ const head = struct({ epoch: u53, ...sizeAndRoot, note: bytes(NOTE_BYTES_MAX), t
 
 export const answers = messages({
   "storage.kept": [101, { count: u32 }],
-  "storage.listed": [102, { hashes: hashes(LIST_COUNT_MAX), bytes: list(u32, LIST_COUNT_MAX), nextSeq: u53, lastSeq: u53, oldestPendingSeq: u53 }],
+  "storage.listed": [102, { hashes: hashes(LIST_COUNT_MAX), bytes: list(u32, LIST_COUNT_MAX), born, nextSeq: u53, lastSeq: u53, oldestPendingSeq: u53 }],
   /** The first `served` of the hashes asked for, less the absent ones, in asked order; the rest is asked again. */
   "storage.entries": [103, { bundle, served: u32, absent: list(u32, GET_COUNT_MAX) }],
   "storage.settled": [104, { settledSeq: u53 }],
