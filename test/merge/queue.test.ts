@@ -177,6 +177,8 @@ describe("listers", () => {
     expect(cluster.finish(cluster.queue())).toMatchObject({ counts: { held: 2 } });
     const { held } = readCursor(cluster.snap, cluster.config.log, "a") as Cursor;
     expect(hexes(held.hashes)).toEqual(hex(7, 8));
+    cluster.add(A, 8, 7); // stored anew under the numbers 2 and 3
+    expect(cluster.round()).toMatchObject({ counts: { sequenced: 2, held: 0 } });
     checkLog(cluster);
   });
 

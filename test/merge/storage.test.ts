@@ -12,7 +12,7 @@ import { receiptKeyName } from "../../src/engine/merge/receipt.ts";
 import { ADD_BYTES_MAX, heldEntries, initialStorage, stepStorage } from "../../src/engine/merge/storage.ts";
 import { PUT_WAIT_MS } from "../../src/engine/merge/storage-copies.ts";
 import type { StorageReply, StorageRequest, StorageState } from "../../src/engine/merge/storage-state.ts";
-import { flipBit } from "../../src/engine/sim/disk.ts";
+import { applyFlush, type DiskImage, flipBit } from "../../src/engine/sim/disk.ts";
 import { logKeys } from "../../src/engine/store/keys.ts";
 import { type Answer, type AnswerOf, BUNDLE_BYTES_MAX, type Request, refused } from "../../src/engine/wire/messages.ts";
 import { CoreBench, type Disk, newDisk } from "./core-bench.ts";
@@ -359,6 +359,45 @@ describe("listing and serving", () => {
     bench.storeAll();
     bench.disk.image = flipBit(bench.disk.image, "log", logKeys.pending(scope.log, 0), 99);
     expect(get(bench, hashesOf(1, 3, 2))).toEqual({ kind: "storage.entries", bundle: bundle(3), served: 3, absent: [0, 2] });
+  });
+
+  test("an entry whose row is gone or does not read is stored anew when it comes again, from a client or a peer", () => {
+    const key = logKeys.pending(scope.log, 0);
+    const lose = [
+      (image: DiskImage) => flipBit(image, "log", key, 99),
+      (image: DiskImage) => applyFlush(image, { change: "commit", db: "log", batch: [{ op: "del", key }] }),
+    ];
+    for (const [i, lost] of lose.entries()) {
+      const bench = lone();
+      const first = add(bench, 1, 2);
+      bench.storeAll();
+      add(bench, 3);
+      bench.storeAll();
+      bench.disk.image = lost(bench.disk.image);
+      const again = i === 0 ? add(bench, 3, 1) : bench.request(B, { kind: "storage.put", ...scope, bundle: bundle(3, 1) });
+      bench.storeAll();
+      expect([bench.marks.includes("storage.unreadable"), bench.answers.get(again)?.kind]).toEqual([true, i === 0 ? "added" : "storage.kept"]);
+      expect(list(bench, 3)).toMatchObject({ hashes: hashesOf(1), lastSeq: 4 }); // 3 has its old number
+      expect(get(bench, hashesOf(1, 2, 3))).toMatchObject({ bundle: bundle(1, 3), absent: [1] });
+      const repeat = add(bench, 1);
+      bench.storeAll();
+      expect(list(bench, 3).lastSeq).toBe(4);
+      const lines = [first, repeat].map((id) => linesOf(bench, id)[0] as string);
+      for (const line of lines) checkReceipt(line, bench.state.config, hexes(hashesOf(1))[0] as string);
+      expect(lines[1]).not.toBe(lines[0]);
+    }
+  });
+
+  test("a settled entry is not stored anew: it is in the log", () => {
+    const bench = lone();
+    add(bench, 1, 2);
+    bench.storeAll();
+    bench.request(P, { kind: "storage.settle", ...scope, born: "a.1", settledSeq: 2 });
+    bench.storeAll();
+    bench.disk.image = flipBit(bench.disk.image, "log", logKeys.pending(scope.log, 0), 99);
+    add(bench, 1);
+    bench.storeAll();
+    expect(list(bench, 0).lastSeq).toBe(2);
   });
 
   test("only the primary of the promised epoch is served, only storage nodes may put", () => {

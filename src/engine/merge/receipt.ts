@@ -80,13 +80,13 @@ export function* receiptRows(snap: Snapshot, log: LogId, fromSeq: number, toSeq:
     yield { firstSeq: keySeq(key), row: decodeReceipts(value) };
 }
 
-/** Sequence number of each of the hashes in the storage role's index, -1 where there is none. */
-export function findSeqs(snap: Snapshot, log: LogId, hashes: Uint8Array): Float64Array {
+/** Sequence number of each of the hashes in the storage role's index, -1 where there is none; one that `isGood` denies is passed over. */
+export function findSeqs(snap: Snapshot, log: LogId, hashes: Uint8Array, isGood: (batch: ReceiptBatch, seq: number) => boolean): Float64Array {
   let last: ReceiptBatch | null = null;
   return find(snap, log, "j", hashes, (seq) => {
     if (last === null || seq < last.firstSeq || seq >= last.firstSeq + receiptCount(last.row)) last = receiptsAt(snap, log, seq);
     const at = last === null ? 0 : (seq - last.firstSeq) * 32;
-    return last === null ? new Uint8Array(32) : last.row.hashes.subarray(at, at + 32);
+    return last !== null && isGood(last, seq) ? last.row.hashes.subarray(at, at + 32) : null;
   });
 }
 

@@ -10,8 +10,9 @@ import { insertOps } from "../log/hash-index.ts";
 import { logKeys } from "../store/keys.ts";
 import { BUNDLE_BYTES_MAX } from "../wire/messages.ts";
 import { emptyTable, pickHashes, tableAdd, tableHashes } from "./hash-table.ts";
-import { findSeqs, putReceipts, RECEIPT_COUNT_MAX, receiptsAt, signReceipts } from "./receipt.ts";
-import { encodeCounters, type Group, heldBytes, type Lot, type OpenAdd, type StorageEffect, type StorageState, type Waiting } from "./storage-state.ts";
+import { putReceipts, RECEIPT_COUNT_MAX, receiptsAt, signReceipts } from "./receipt.ts";
+import { findKept } from "./storage-reads.ts";
+import { encodeCounters, type Group, heldBytes, type Lot, mark, type OpenAdd, type StorageEffect, type StorageState, type Waiting } from "./storage-state.ts";
 
 /** One write takes no more new requests above these: what waits behind it is answered a few milliseconds later. */
 const GROUP_BYTES_MAX = 8 * 1_024 * 1_024;
@@ -33,7 +34,8 @@ export function pump(state: StorageState, snap: Snapshot, timeMs: number): Stora
   const ops: Op[] = [];
   if (forgottenSeq > state.forgottenSeq)
     ops.push({ op: "delRange", key: logKeys.pending(state.config.log, state.forgottenSeq), end: logKeys.pending(state.config.log, forgottenSeq) });
-  const group = number(state, snap, { taken, ops, timeMs, settledSeq, forgottenSeq });
+  const lostSeqs = new Set<number>();
+  const group = number(state, snap, { taken, ops, timeMs, settledSeq, forgottenSeq, lostSeqs });
   const confirmedSeq = Math.min(confirmedBelow(state), group.lots[0]?.firstSeq ?? group.endSeq);
   ops.push({
     op: "put",
@@ -41,8 +43,11 @@ export function pump(state: StorageState, snap: Snapshot, timeMs: number): Stora
     value: encodeCounters({ born: state.born, nextSeq: group.endSeq, settledSeq, forgottenSeq, confirmedSeq }),
   });
   state.writing = group;
-  return [{ kind: "write", ticket: group.ticket, db: "log", batch: ops }];
+  return [...[...lostSeqs].map(unreadable), { kind: "write", ticket: group.ticket, db: "log", batch: ops }];
 }
+
+/** An entry that cannot be served does not count as kept: whoever brings it again heals that. */
+const unreadable = (seq: number): StorageEffect => mark("storage.unreadable", `pending row ${seq} does not read: its entries that come again are stored anew`);
 
 /** Everything below is on enough nodes, as far as this process knows. */
 function confirmedBelow(state: StorageState): number {
@@ -81,7 +86,14 @@ function forgettable(state: StorageState, snap: Snapshot, timeMs: number): numbe
   return Math.max(state.forgottenSeq, receiptsAt(snap, state.config.log, seq)?.firstSeq ?? seq);
 }
 
-type Draft = { readonly taken: readonly Waiting[]; readonly ops: Op[]; readonly timeMs: number; readonly settledSeq: number; readonly forgottenSeq: number };
+type Draft = {
+  readonly taken: readonly Waiting[];
+  readonly ops: Op[];
+  readonly timeMs: number;
+  readonly settledSeq: number;
+  readonly forgottenSeq: number;
+  readonly lostSeqs: Set<number>;
+};
 
 /** Gives each new entry its sequence number, each known one the number it has. */
 function number(state: StorageState, snap: Snapshot, draft: Draft): Group {
@@ -89,7 +101,7 @@ function number(state: StorageState, snap: Snapshot, draft: Draft): Group {
   const requests = sources.flatMap((source) => source.requests);
   const table = emptyTable(requests.reduce((sum, each) => sum + each.hashes.length / 32, 0));
   const slots = requests.map((each) => slotsOf(table, each.hashes));
-  const known = findSeqs(snap, state.config.log, tableHashes(table));
+  const known = findKept(state, snap, tableHashes(table), draft.lostSeqs);
   const seqs = new Float64Array(table.count);
   const fresh: number[] = [];
   for (let slot = 0; slot < table.count; slot++) {

@@ -5,6 +5,7 @@
  */
 import type { Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
+import type { LogId } from "../base/ids.ts";
 import { bundleOffsets, joinBundles } from "../log/entry.ts";
 import { logKeys } from "../store/keys.ts";
 import { type AnswerOf, BUNDLE_BYTES_MAX, LIST_COUNT_MAX, type RequestOf } from "../wire/messages.ts";
@@ -52,6 +53,7 @@ export function readEntries(state: StorageState, ask: RequestOf<"storage.get">, 
   return { kind: "storage.entries", bundle: joinBundles(parts), served, absent };
 }
 
+/** A receipt batch with its entries. */
 type OpenLot = { readonly firstSeq: number; readonly hashes: Uint8Array; readonly bundle: Uint8Array; readonly offsets: Uint32Array };
 
 /** Finds entries by hash, expecting each one right behind the last. Lives as long as its snapshot. */
@@ -71,7 +73,8 @@ class LotWalk {
     const lot = this.lotWith(this.nextSeq);
     const i = lot === null ? 0 : this.nextSeq - lot.firstSeq;
     if (lot !== null && equalAt(lot.hashes, i * 32, hashes, at)) return this.take(lot, i);
-    const seq = findSeqs(this.snap, this.state.config.log, hashes.subarray(at, at + 32))[0] as number;
+    const { log } = this.state.config;
+    const seq = findSeqs(this.snap, log, hashes.subarray(at, at + 32), (_, each) => this.lotWith(each) !== null)[0] as number;
     const found = seq < 0 ? null : this.lotWith(seq);
     return found === null ? null : this.take(found, seq - found.firstSeq);
   }
@@ -84,22 +87,37 @@ class LotWalk {
   private lotWith(seq: number): OpenLot | null {
     if (seq < this.state.forgottenSeq || seq >= this.state.storedSeq) return null;
     if (this.lot !== null && seq >= this.lot.firstSeq && seq < this.lot.firstSeq + this.lot.offsets.length - 1) return this.lot;
-    const lot = this.read(seq);
+    const lot = openLot(this.snap, this.state.config.log, seq);
     if (lot !== null) this.lot = lot;
     return lot;
   }
+}
 
-  private read(seq: number): OpenLot | null {
-    const { log } = this.state.config;
-    try {
-      const receipts = receiptsAt(this.snap, log, seq);
-      const bundle = receipts === null ? undefined : this.snap.get("log", logKeys.pending(log, receipts.firstSeq));
-      if (receipts === null || bundle === undefined) return null;
-      const offsets = bundleOffsets(bundle);
-      return offsets.length === receiptCount(receipts.row) + 1 ? { firstSeq: receipts.firstSeq, hashes: receipts.row.hashes, bundle, offsets } : null;
-    } catch (cause) {
-      if (cause instanceof EngineError && (cause.code === "STORE_CORRUPT" || cause.code === "LOG_ENCODING")) return null;
-      throw cause;
-    }
+/** The lot with that sequence number, or null where a row of it is gone or does not read. */
+function openLot(snap: Snapshot, log: LogId, seq: number): OpenLot | null {
+  try {
+    const receipts = receiptsAt(snap, log, seq);
+    const bundle = receipts === null ? undefined : snap.get("log", logKeys.pending(log, receipts.firstSeq));
+    if (receipts === null || bundle === undefined) return null;
+    const offsets = bundleOffsets(bundle);
+    return offsets.length === receiptCount(receipts.row) + 1 ? { firstSeq: receipts.firstSeq, hashes: receipts.row.hashes, bundle, offsets } : null;
+  } catch (cause) {
+    if (cause instanceof EngineError && (cause.code === "STORE_CORRUPT" || cause.code === "LOG_ENCODING")) return null;
+    throw cause;
   }
+}
+
+/**
+ * Sequence numbers of entries that need not be stored once more: signed ones, whose bytes nobody asks for here, and those
+ * that could be served. Each row is looked at once; `lostSeqs` takes the first number of each that is no good.
+ */
+export function findKept(state: StorageState, snap: Snapshot, hashes: Uint8Array, lostSeqs: Set<number>): Float64Array {
+  const goodSeqs = new Set<number>();
+  return findSeqs(snap, state.config.log, hashes, ({ firstSeq }, seq) => {
+    if (seq < state.settledSeq || goodSeqs.has(firstSeq)) return true;
+    if (lostSeqs.has(firstSeq)) return false;
+    const isGood = openLot(snap, state.config.log, firstSeq) !== null;
+    (isGood ? goodSeqs : lostSeqs).add(firstSeq);
+    return isGood;
+  });
 }

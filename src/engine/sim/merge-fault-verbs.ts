@@ -91,14 +91,14 @@ export const mergeFaultVerbs: readonly Verb<MergeScene>[] = [
   },
   {
     name: "flip",
-    forms: ["NODE entry=INDEX [bit=N]", "NODE tile=L/N [bit=N]"],
+    forms: ["NODE entry=INDEX [bit=N]", "NODE tile=L/N [bit=N]", "NODE seq=FIRST [bit=N]"],
     example: "flip f entry=7",
-    summary: "flip one bit of the row that holds an entry or a tile: its checksum tells",
+    summary: "flip one bit of the row that holds an entry, a tile, or what a storage node took from a sequence number on: its checksum tells",
     run: (scene, words) => damage(scene, words, (disk, key, bit) => flipBit(disk, "log", key, bit), "flipped"),
   },
   {
     name: "forge",
-    forms: ["NODE entry=INDEX [bit=N]", "NODE tile=L/N [bit=N]"],
+    forms: ["NODE entry=INDEX [bit=N]", "NODE tile=L/N [bit=N]", "NODE seq=FIRST [bit=N]"],
     example: "forge p entry=7",
     summary: "the same, with a checksum that fits: only hashing tells",
     run: (scene, words) => damage(scene, words, forged, "forged"),
@@ -150,19 +150,28 @@ function knob({ story }: MergeScene, words: Words): string[] {
 
 type Damage = (disk: DiskImage, key: Uint8Array, bit: number) => DiskImage;
 
-/** Null where neither an entry nor a tile is named: then it is the world's verb. */
+/** Null where none of its rows is named: then it is the world's verb. */
 function damage({ story }: MergeScene, words: Words, change: Damage, done: string): string[] | null {
   const node = member(story.nodesByRole, words.text("node"), "node");
-  const isEntry = words.has("entry");
-  const tile = words.key("tile");
-  if (!isEntry && tile === null) return null;
-  const { log } = story.config(node);
-  const what = isEntry ? words.count("entry", 0) : (tile ?? "");
+  const row = rowNamed(story.world.diskOf(node), story.config(node).log, words);
+  if (row === null) return null;
   const bit = words.count("bit", BIT);
-  const key = typeof what === "number" ? entryKey(story.world.diskOf(node), log, what) : tileKey(log, what, words);
   story.checkers.doubtful = true;
-  story.world.changeDisk(node, (disk) => change(disk, key, bit));
-  return [`${node}: one bit of ${isEntry ? `entry ${what}` : `tile ${what}`} ${done}`];
+  story.world.changeDisk(node, (disk) => change(disk, row.key, bit));
+  return [`${node}: one bit of ${row.what} ${done}`];
+}
+
+function rowNamed(disk: DiskImage, log: LogId, words: Words): { readonly key: Uint8Array; readonly what: string } | null {
+  if (words.has("seq")) {
+    const seq = words.count("seq", 0);
+    return { key: logKeys.pending(log, seq), what: `pending row ${seq}` };
+  }
+  if (words.has("entry")) {
+    const index = words.count("entry", 0);
+    return { key: entryKey(disk, log, index), what: `entry ${index}` };
+  }
+  const tile = words.key("tile");
+  return tile === null ? null : { key: tileKey(log, tile, words), what: `tile ${tile}` };
 }
 
 /** The row of an entry: a bundle of 256, or the entry alone. */
