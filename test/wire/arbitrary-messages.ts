@@ -1,5 +1,5 @@
 /**
- * Random messages of every kind, within the caps of merge.md section 2. The tables are closed over the unions: a kind
+ * Random messages of every kind, within the caps of merge.md section 2 and sync.md section 3. The tables are closed over the unions: a kind
  * without a row here does not compile.
  */
 import fc from "fast-check";
@@ -29,6 +29,9 @@ const scope = { log: fc.uint8Array({ minLength: 8, maxLength: 8 }), epoch: u53 }
 const sizeAndRoot = { size: u53, root: hash };
 const bundle = bytes(BUNDLE_BYTES_MAX);
 const head = fc.record({ epoch: u53, ...sizeAndRoot, note: bytes(1_000), timeMs: u53 });
+const paxosScope = { cluster: fc.uint8Array({ minLength: 8, maxLength: 8 }), epoch: u53, birth: fc.uint8Array({ minLength: 8, maxLength: 8 }) };
+const ballot = fc.record({ round: u53, member: u32 });
+const kvKey = bytes(1_000);
 const maybeHead = fc.option(head);
 const pairs = list(fc.record({ number: u32, k: u32, secondaries: list(name, 64) }), 8);
 
@@ -54,6 +57,20 @@ const requestRows: Rows<Request> = {
   "merge.fence": { ...scope, primary: name },
   "register.read": { ...scope },
   "register.swap": { ...scope, expect: fc.option(fc.record(sizeAndRoot)), next: head },
+  "paxos.probe": paxosScope,
+  "paxos.elect": { ...paxosScope, rank: u32, first: u53, last: u53 },
+  "paxos.victory": { ...paxosScope, quorum: list(u32, 16) },
+  "paxos.collect": { ...paxosScope, ballot, first: u53, last: u53, hash },
+  "paxos.begin": { ...paxosScope, ballot, version: u53, batch: bytes(1_000), reached: u53 },
+  "paxos.commit": { ...paxosScope, ballot, reached: u53 },
+  "paxos.lease": { ...paxosScope, ballot, leaseMs: u32, reached: u53, hash, first: u53, commitP99Us: u32 },
+  "paxos.recent-req": { ...paxosScope, from: u53 },
+  "paxos.call": { ...paxosScope, from: name, body: bytes(1_000) },
+  "paxos.version-req": paxosScope,
+  "kv.put": { key: kvKey, value: bytes(1_000), ifMatch: fc.option(u53), ifNoneMatch: fc.boolean() },
+  "kv.delete": { key: kvKey, ifMatch: fc.option(u53) },
+  "kv.read": { key: kvKey, local: fc.boolean(), minVersion: u53 },
+  "kv.scan": { prefix: kvKey, after: fc.option(kvKey), limit: u32, local: fc.boolean(), minVersion: u53 },
 };
 
 const register = { head: maybeHead, epoch: u53, primary: name };
@@ -98,6 +115,30 @@ const answerRows: Rows<Answer> = {
     yours: hash,
     retry: fc.boolean(),
   },
+  "paxos.probe-reply": {
+    ...paxosScope,
+    first: u53,
+    last: u53,
+    hash,
+    floor: u53,
+    synchronizing: fc.boolean(),
+    promised: ballot,
+    leader: name,
+    quorum: list(u32, 16),
+  },
+  "paxos.ack": paxosScope,
+  "paxos.noted": {},
+  "paxos.last": { ...paxosScope, ballot, first: u53, last: u53, hash, accepted: list(fc.record({ version: u53, ballot, batch: bytes(1_000) }), 64) },
+  "paxos.accept": { ...paxosScope, ballot, version: u53 },
+  "paxos.refused": { ...paxosScope, why: name, promised: ballot, first: u53, last: u53, leader: name },
+  "paxos.lease-ack": { ...paxosScope, ballot, first: u53, last: u53 },
+  "paxos.recent": { ...paxosScope, from: u53, last: u53, batches: list(bytes(1_000), 1_024) },
+  "paxos.result": { ...paxosScope, version: u53, body: bytes(1_000) },
+  "paxos.version": { ...paxosScope, version: u53 },
+  "kv.written": { version: u53 },
+  "kv.conflict": { version: u53 },
+  "kv.value": { value: fc.option(bytes(1_000)), version: u53, readVersion: u53 },
+  "kv.rows": { rows: list(fc.record({ key: kvKey, value: bytes(1_000), version: u53 }), 1_024), readVersion: u53, more: fc.boolean() },
 };
 
 export const requestKinds = Object.keys(requestRows) as Request["kind"][];

@@ -69,6 +69,7 @@ function onRequest(state: ReceiverState, event: Waiting, snap: Snapshot): Receiv
 function fenced(state: ReceiverState, event: Waiting, snap: Snapshot): AnswerOf<"refused"> | null {
   const { config } = state;
   const request = event.body;
+  if (!("log" in request)) return refused("NOT_ALLOWED", `${config.self}: ${request.kind} speaks of no log`);
   if (!equalBytes(request.log, config.log)) return refused("LOG_UNKNOWN", `${config.self} keeps log ${toHex(config.log)}, asked for ${toHex(request.log)}`);
   if (request.kind === "merge.fence") return refused("NOT_ALLOWED", `${config.self}: no promotion has been announced to this node`);
   const promised: Fence = rows.fence(snap, config.log) ?? { epoch: config.epoch, primary: config.primary, pairs: [] };

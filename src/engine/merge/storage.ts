@@ -127,6 +127,7 @@ function onRequest(state: StorageState, ask: Ask, snap: Snapshot): StorageEffect
 /** Wrong log, closed, or MERGE_FENCED to anyone but the primary of the promised epoch; puts come from other storage nodes. */
 function refusal(state: StorageState, from: NodeId, body: Request, snap: Snapshot): AnswerOf<"refused"> | null {
   const { config } = state;
+  if (!("log" in body)) return refused("NOT_ALLOWED", `${config.self}: ${body.kind} speaks of no log`);
   if (!equalBytes(body.log, config.log)) return refused("LOG_UNKNOWN", `${config.self} keeps log ${toHex(config.log)}, asked for ${toHex(body.log)}`);
   if (state.phase === "closed") return refused("NOT_READY", `${config.self}: storage role is closed`, { retry: true });
   if (body.kind === "storage.put") return config.storages.includes(from) ? null : refused("NOT_ALLOWED", `${from} is no storage node`);
