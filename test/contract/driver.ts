@@ -5,7 +5,7 @@
 import { describe, expect, test } from "bun:test";
 import { utf8 } from "../../src/engine/base/bytes.ts";
 import { nodeId } from "../../src/engine/base/ids.ts";
-import { arm, ping, pingsIn, pong, put, say, TOY_FILE, type ToyCommand, type ToyEffect, type ToyRecord } from "./toy-core.ts";
+import { arm, ping, pingsIn, pong, put, say, TOY_FILE, TOY_KEY, type ToyCommand, type ToyEffect, type ToyRecord } from "./toy-core.ts";
 
 export type BenchNode = "a" | "b";
 
@@ -106,6 +106,17 @@ export function driverContract(title: string, open: () => Promise<DriverBench>):
       expect(stored[0]?.file).toBe("abc");
       expect(stored[1]?.value).toBe("two");
       expect(stored[2]).toMatchObject({ value: "two", file: "abXY" });
+    });
+
+    duty("3: local rows are in the same commit as the replicated ones they lie beside", async (bench) => {
+      const batch = [{ op: "put", key: TOY_KEY, value: utf8("there") }] as const;
+      bench.storage.fullNext();
+      await bench.tell("a", command({ kind: "write", ticket: 1, db: "replicated", batch, local: [{ op: "put", key: TOY_KEY, value: utf8("never") }] }));
+      await bench.settle();
+      expect(bench.record("a").seen.at(-1)).toMatchObject({ name: "full 1", value: null, replicated: null });
+      await bench.tell("a", command({ kind: "write", ticket: 2, db: "replicated", batch, local: [{ op: "put", key: TOY_KEY, value: utf8("here") }] }));
+      await bench.settle();
+      expect(bench.record("a").seen.at(-1)).toMatchObject({ name: "stored 2", value: "here", replicated: "there" });
     });
 
     duty("3: file changes are done in the order listed", async (bench) => {

@@ -110,6 +110,12 @@ export function storeContract(title: string, make: () => Promise<StoreBench>): v
     expect([snap.wroteAt(utf8("a")), snap.wroteAt(utf8("b")), snap.wroteAt(utf8("c"))]).toEqual([7, 2 ** 53 - 1, undefined]);
   });
 
+  check("a copied row keeps the version that wrote it elsewhere", async (store) => {
+    await store.commit([put("a", "1"), { op: "put", key: utf8("b"), value: utf8("1"), wroteAt: 5 }], 9);
+    using snap = store.snapshot();
+    expect([snap.wroteAt(utf8("a")), snap.wroteAt(utf8("b"))]).toEqual([9, 5]);
+  });
+
   check("a snapshot is the state after one commit, whatever follows", async (store) => {
     await store.commit([put("a", "1"), put("b", "1")]);
     using before = store.snapshot();

@@ -14,11 +14,12 @@ export type ToyEffect = Effect<Request, ToyReply>;
 export type ToyCommand = { readonly kind: "do"; readonly effects: readonly ToyEffect[]; readonly on?: Readonly<Record<string, readonly ToyEffect[]>> };
 export type ToyCore = Core<Request | ToyCommand, Answer, Request, ToyReply>;
 
-/** One event as the core saw it: its name, and the value of `TOY_KEY` and the text of `TOY_FILE` in its snapshot. */
+/** One event as the core saw it: its name, and what its snapshot held: `TOY_KEY` in two databases, and `TOY_FILE`. */
 export type ToySeen = {
   readonly name: string;
   readonly event: Event<Request | ToyCommand, Answer>;
   readonly value: string | null;
+  readonly replicated: string | null;
   readonly file: string | null;
 };
 export type ToyRecord = { readonly seen: ToySeen[]; reentered: boolean };
@@ -72,10 +73,9 @@ function eventName(event: Event<Request | ToyCommand, Answer>): string {
   }
 }
 
-function view(snap: Snapshot): { value: string | null; file: string | null } {
-  const value = snap.get("local", TOY_KEY);
-  const file = snap.fileRead(TOY_FILE, 0, 1_000);
-  return { value: value === undefined ? null : fromUtf8(value), file: file === null ? null : fromUtf8(file) };
+function view(snap: Snapshot): { value: string | null; replicated: string | null; file: string | null } {
+  const text = (bytes: Uint8Array | null | undefined): string | null => (bytes == null ? null : fromUtf8(bytes));
+  return { value: text(snap.get("local", TOY_KEY)), replicated: text(snap.get("replicated", TOY_KEY)), file: text(snap.fileRead(TOY_FILE, 0, 1_000)) };
 }
 
 /** A request that carries a number, and the answer to it. */

@@ -113,7 +113,7 @@ export class CoreBench<State, Request, Answer, Send, Reply> {
     let held: Held<Send, Reply> | null = null;
     for (const effect of this.step(this.state, event, this.snap)) {
       if (effect.kind === "write") {
-        held = { ticket: effect.ticket, flushes: flushesOf(effect.db, effect.batch, effect.files), waiting: [] };
+        held = { ticket: effect.ticket, flushes: flushesOf(effect), waiting: [] };
         this.writes.push(held);
         this.writeCount++;
       } else if (held !== null && effect.kind !== "mark") held.waiting.push(effect);

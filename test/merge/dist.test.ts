@@ -35,7 +35,7 @@ function releasing(change: Partial<MergeConfig> = {}): Bench {
     rows.putGate(log, { boot: "now", floor: 0 }),
     putCovered(log, SIZE, [{ storage: A, born: "a.1", seq: SIZE }]),
   ];
-  for (const flush of flushesOf("log", ops)) disk.image = applyFlush(disk.image, flush);
+  for (const flush of flushesOf({ db: "log", batch: ops })) disk.image = applyFlush(disk.image, flush);
   const bench = new CoreBench(stepDist, initialDist(config), disk).start() as Bench;
   const root = rootOf(hashes);
   const head: Head = { epoch: 1, size: SIZE, root, note: signCheckpoint({ origin: config.origin, size: SIZE, root }, seed), timeMs: 1 };

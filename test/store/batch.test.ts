@@ -25,7 +25,8 @@ function stanzas(file: string): { name: string; lines: string[]; raw: Uint8Array
 
 function readOp(line: string): Op {
   const [op, ...words] = line.split(" ");
-  const [key, rest] = words.map(fromWord) as [Uint8Array, Uint8Array];
+  const [key, rest] = words.slice(0, 2).map(fromWord) as [Uint8Array, Uint8Array];
+  if (words[2] !== undefined) return { op: "put", key, value: rest, wroteAt: Number(words[2].slice(1)) };
   return op === "put" ? put(key, rest) : op === "del" ? del(key) : delRange(key, rest);
 }
 
@@ -50,6 +51,7 @@ for (const { name, lines, raw } of stanzas("invalid.txt")) {
 const keyArb = fc.uint8Array({ minLength: 1, maxLength: 12 });
 const opArb: fc.Arbitrary<Op> = fc.oneof(
   fc.record({ op: fc.constant("put" as const), key: keyArb, value: fc.uint8Array({ maxLength: 40 }) }),
+  fc.record({ op: fc.constant("put" as const), key: keyArb, value: fc.uint8Array({ maxLength: 40 }), wroteAt: fc.maxSafeNat() }),
   fc.record({ op: fc.constant("del" as const), key: keyArb }),
   fc.record({ op: fc.constant("delRange" as const), key: fc.uint8Array({ maxLength: 5 }), end: fc.uint8Array({ maxLength: 5 }) }),
 );

@@ -28,9 +28,11 @@ test("databases of one environment are apart, and one snapshot shows both as of 
   const env = await openEnvironment(folder(), ["a", "b"], { create: true });
   await env.stores.a.commit([put("k", "a1")]);
   await env.stores.b.commit([put("k", "b1")]);
+  await env.commit({ a: [put("both", "1")], b: [put("both", "2"), delRange("x", "y")] });
   using both = env.snapshot();
   await Promise.all([env.stores.a.commit([put("k", "a2")]), env.stores.b.commit([put("k", "b2")])]);
   expect([both.stores.a.get(utf8("k")), both.stores.b.get(utf8("k"))]).toEqual([utf8("a1"), utf8("b1")]);
+  expect([both.stores.a.get(utf8("both")), both.stores.b.get(utf8("both"))]).toEqual([utf8("1"), utf8("2")]);
   using later = env.snapshot();
   expect([later.stores.a.get(utf8("k")), later.stores.b.get(utf8("k"))]).toEqual([utf8("a2"), utf8("b2")]);
   expect(env.stat().openSnapshotCount).toBe(2);

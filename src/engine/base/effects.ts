@@ -6,8 +6,9 @@
  *  1. One event at a time: `step` is never re-entered; effects of one step are taken in the order listed.
  *  2. A `send`, `answer`, `arm`, `done` or `halt` listed after a `write` of the same step happens only once that write is stored.
  *     If the write fails, they never happen.
- *  3. A `write` is one atomic batch of one environment, then its file changes in the order listed. `stored` is delivered
- *     after the last of them is durable. Writes of one core are performed in the order they were asked for.
+ *  3. A `write` is one atomic batch of one environment (its `local` rows are in the same commit as those of `db`), then its
+ *     file changes in the order listed. `stored` is delivered after the last of them is durable. Writes of one core are
+ *     performed in the order they were asked for.
  *  4. A write refused for lack of space left nothing of its batch behind and is answered by `full`; the core goes on. Any
  *     other write error is final: nothing more of this process is sent, written or answered, and it halts with STORE_SYNC_FAILED.
  *  5. A snapshot shows every write whose `stored` was delivered, and no part of a batch that was not committed.
@@ -23,9 +24,12 @@ import type { NodeId } from "./ids.ts";
 /** Named databases; `replicated` and `local` share one environment. */
 export type Db = "replicated" | "local" | "log" | "small";
 
-/** Operations are absolute and applied in list order. `delRange` is `[key, end)`. */
+/**
+ * Operations are absolute and applied in list order. `delRange` is `[key, end)`. A put's `wroteAt` is the version kept
+ * with the value, where that is not the commit's own: a row copied from another node stays what it was there.
+ */
 export type Op =
-  | { readonly op: "put"; readonly key: Uint8Array; readonly value: Uint8Array }
+  | { readonly op: "put"; readonly key: Uint8Array; readonly value: Uint8Array; readonly wroteAt?: number }
   | { readonly op: "del"; readonly key: Uint8Array }
   | { readonly op: "delRange"; readonly key: Uint8Array; readonly end: Uint8Array };
 
@@ -67,7 +71,15 @@ export type Event<Request, Answer> = { readonly timeMs: number } /** First event
 export type Effect<Send, Reply> =
   /** To a peer. `requestId` comes back with the answer; the core owns the counter. */
   | { readonly kind: "send"; readonly to: NodeId; readonly requestId: number; readonly body: Send }
-  | { readonly kind: "write"; readonly ticket: number; readonly db: Db; readonly batch: Batch; readonly files?: readonly FileChange[] }
+  /** `local`: rows of that database in the same commit, beside a batch of `replicated`. */
+  | {
+      readonly kind: "write";
+      readonly ticket: number;
+      readonly db: Db;
+      readonly batch: Batch;
+      readonly local?: Batch;
+      readonly files?: readonly FileChange[];
+    }
   | { readonly kind: "arm"; readonly timer: string; readonly afterMs: number; readonly jitterMs?: number }
   | { readonly kind: "disarm"; readonly timer: string }
   /** To the request `id`: a peer's, an HTTP client's or the command's. */

@@ -19,7 +19,10 @@ import { type Mapping, mappingsOf, releasePages } from "./mapped-pages.ts";
 export type DiskWrite = {
   readonly db: Db;
   readonly batch: Batch;
-  readonly files?: readonly FileChange[] /** Kept with each value. */;
+  /** In the same commit as a batch of `replicated`. */
+  readonly local?: Batch;
+  readonly files?: readonly FileChange[];
+  /** Kept with each value. */
   readonly wroteAt?: number;
 };
 
@@ -124,12 +127,14 @@ class RealDisk implements Disk {
     return done;
   }
 
-  private async perform({ db, batch, files = [], wroteAt }: DiskWrite): Promise<void> {
+  private async perform({ db, batch, local = [], files = [], wroteAt }: DiskWrite): Promise<void> {
     if (this.dead !== null) throw this.dead;
     for (const change of files) for (const file of change.change === "rename" ? [change.file, change.to] : [change.file]) insidePath(this.dir, file);
-    const hasBatch = batch.length > 0;
+    const hasBatch = batch.length + local.length > 0;
     if (hasBatch && files.length > 0) this.requireRoom(batch, files);
-    if (hasBatch) await this.orDie(() => this.environment(ENVIRONMENTS[db]).stores[db].commit(batch, wroteAt), true);
+    invariant(local.length === 0 || db === "replicated", "local rows go beside replicated ones");
+    const batches = local.length === 0 ? { [db]: batch } : { [db]: batch, local };
+    if (hasBatch) await this.orDie(() => this.environment(ENVIRONMENTS[db]).commit(batches, wroteAt), true);
     // With a stored batch a lack of space is final too: "full" would say that nothing of this write is there.
     for (const change of files) await this.orDie(() => changeFile(this.dir, change, this.calls), !hasBatch);
   }

@@ -211,11 +211,11 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
    * keeps their order, and one fsync then serves them all.
    */
   private write(effect: Extract<Effect<Send, Reply>, { kind: "write" }>, segment: Segment<Send, Reply>): void {
-    const { ticket, db, batch, files = [] } = effect;
+    const { ticket, db, batch, local = [], files = [] } = effect;
     const isPlain = files.length === 0;
     const hand = (): Promise<void> => {
       this.lane = isPlain ? db : null;
-      return this.ending === null ? this.disk.write({ db, batch, files }) : Promise.resolve();
+      return this.ending === null ? this.disk.write({ db, batch, local, files }) : Promise.resolve();
     };
     const joins = this.unhandedCount === 0 && (this.inFlightCount === 0 || (isPlain && this.lane === db));
     if (!joins) this.unhandedCount++;

@@ -5,7 +5,7 @@
  * Never schedules anything: the world decides when a flush happens and what a crash keeps of it.
  */
 import { compareBytes, concatBytes, equalBytes, fromUtf8, utf8 } from "../base/bytes.ts";
-import type { Batch, Db, FileChange, Snapshot } from "../base/effects.ts";
+import type { Batch, Db, Effect, FileChange, Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import { invariant, unreachable } from "../base/invariant.ts";
 import { applyBatch } from "../store/memory.ts";
@@ -19,12 +19,18 @@ export const DB_NAMES: readonly Db[] = ["replicated", "local", "log", "small"];
 export const emptyDisk: DiskImage = { dbs: { replicated: emptyTree, local: emptyTree, log: emptyTree, small: emptyTree }, files: emptyTree };
 
 /** One thing that becomes durable at once. */
-export type Flush = { readonly change: "commit"; readonly db: Db; readonly batch: Batch } | FileChange;
+export type Flush = { readonly change: "commit"; readonly db: Db; readonly batch: Batch; readonly local?: Batch } | FileChange;
 
 /** The flushes of one `write` effect, in order. */
-export function flushesOf(db: Db, batch: Batch, files: readonly FileChange[] = []): readonly Flush[] {
-  const commit: Flush = { change: "commit", db, batch };
-  return batch.length > 0 || files.length === 0 ? [commit, ...files] : files;
+export function flushesOf({
+  db,
+  batch,
+  local,
+  files = [],
+}: Pick<Extract<Effect<never, never>, { kind: "write" }>, "db" | "batch" | "local" | "files">): readonly Flush[] {
+  invariant(local === undefined || db === "replicated", "local rows go beside replicated ones");
+  const commit: Flush = { change: "commit", db, batch, ...(local === undefined ? {} : { local }) };
+  return batch.length > 0 || local !== undefined || files.length === 0 ? [commit, ...files] : files;
 }
 
 /** What a flush is about, for crash points and the trace: the database or the file. */
@@ -49,7 +55,7 @@ export function flushText(flush: Flush): string {
 export function applyFlush(disk: DiskImage, flush: Flush): DiskImage {
   switch (flush.change) {
     case "commit":
-      return { ...disk, dbs: { ...disk.dbs, [flush.db]: applyBatch(disk.dbs[flush.db], flush.batch, 0) } };
+      return applyCommit(disk, flush);
     case "append":
       return withFile(disk, flush.file, appended(disk, flush.file, flush.at, flush.bytes));
     case "replace":
@@ -62,6 +68,11 @@ export function applyFlush(disk: DiskImage, flush: Flush): DiskImage {
     default:
       return unreachable(flush);
   }
+}
+
+function applyCommit(disk: DiskImage, { db, batch, local }: Extract<Flush, { change: "commit" }>): DiskImage {
+  const dbs = { ...disk.dbs, [db]: applyBatch(disk.dbs[db], batch, 0) };
+  return { ...disk, dbs: local === undefined ? dbs : { ...dbs, local: applyBatch(dbs.local, local, 0) } };
 }
 
 /** What a crash may leave of a flush that was under way: `bytes` of an append or of a temp file, nothing of a commit. */

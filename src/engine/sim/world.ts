@@ -350,7 +350,7 @@ export class World<In, Ans, Send = In, Reply = Ans> extends NodeTable<In, Ans, S
     for (const effect of effects) {
       if (process.end !== null) return;
       if (effect.kind === "write") {
-        barrier = { ticket: effect.ticket, step: process.stepCount, flushes: flushesOf(effect.db, effect.batch, effect.files), next: 0, waiting: [] };
+        barrier = { ticket: effect.ticket, step: process.stepCount, flushes: flushesOf(effect), next: 0, waiting: [] };
         this.writes.ask(process, barrier);
       } else if (barrier === null || effect.kind === "disarm" || effect.kind === "mark") this.performOne(process, effect);
       else barrier.waiting.push(effect);

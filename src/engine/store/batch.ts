@@ -1,7 +1,8 @@
 /**
  * The encoded batch (sync.md section 2.5): what Paxos decides, sync carries and history keeps. Big-endian:
  *   "CBAT" | format u8 = 1 | flags u8 (1: prev follows) | prev 32 bytes | op count u32 | ops | CRC-32 of all before, u32
- *   op: tag u8, key length u16, key; put (1): value length u32, value; del (2); delRange (3): end length u16, end
+ *   op: tag u8, key length u16, key; put (1): value length u32, value; del (2); delRange (3): end length u16, end;
+ *   put of a copied row (4): version that wrote it u64, then as put
  * Each batch has one encoding. `prev` is the SHA-256 of the encoded batch before it, which makes history a hash chain.
  * A decoder checks each length against its cap and against what remains before it allocates.
  */
@@ -25,6 +26,8 @@ const HAS_PREV = 1;
 const PUT = 1;
 const DEL = 2;
 const DEL_RANGE = 3;
+const PUT_AT = 4;
+const VERSION_BYTES = 8;
 const HEADER_BYTES = 10; // magic, format, flags, op count
 const OP_BYTES_MIN = 3;
 const CRC_BYTES = 4;
@@ -49,8 +52,8 @@ export function encodedBatchBytes(batch: Batch, prev: Hash | null): number {
 }
 
 export function encodedOpBytes(op: Op): number {
-  const extra = op.op === "put" ? 4 + op.value.length : op.op === "delRange" ? 2 + op.end.length : 0;
-  return OP_BYTES_MIN + op.key.length + extra;
+  if (op.op === "put") return OP_BYTES_MIN + op.key.length + (op.wroteAt === undefined ? 0 : VERSION_BYTES) + 4 + op.value.length;
+  return OP_BYTES_MIN + op.key.length + (op.op === "delRange" ? 2 + op.end.length : 0);
 }
 
 export function encodeBatch(batch: Batch, prev: Hash | null): Uint8Array {
@@ -98,12 +101,16 @@ export function decodeBatch(bytes: Uint8Array): EncodedBatch {
 
 function writeOp(bytes: Uint8Array, view: DataView, start: number, op: Op): number {
   let at = start;
-  view.setUint8(at, op.op === "put" ? PUT : op.op === "del" ? DEL : DEL_RANGE);
+  view.setUint8(at, tagOf(op));
   view.setUint16(at + 1, op.key.length);
   bytes.set(op.key, at + 3);
   at += OP_BYTES_MIN + op.key.length;
   switch (op.op) {
     case "put":
+      if (op.wroteAt !== undefined) {
+        view.setBigUint64(at, BigInt(op.wroteAt));
+        at += VERSION_BYTES;
+      }
       view.setUint32(at, op.value.length);
       bytes.set(op.value, at + 4);
       return at + 4 + op.value.length;
@@ -118,11 +125,17 @@ function writeOp(bytes: Uint8Array, view: DataView, start: number, op: Op): numb
   }
 }
 
+function tagOf(op: Op): number {
+  if (op.op === "put") return op.wroteAt === undefined ? PUT : PUT_AT;
+  return op.op === "del" ? DEL : DEL_RANGE;
+}
+
 function readOp(from: Cursor): Op {
   const tag = from.u8("tag");
-  if (tag !== PUT && tag !== DEL && tag !== DEL_RANGE) throw wrong(`operation ${tag} is unknown`);
+  if (tag < PUT || tag > PUT_AT) throw wrong(`operation ${tag} is unknown`);
   const key = from.take(from.length(2, tag === DEL_RANGE ? 0 : 1, KEY_BYTES_MAX, "key"), "key");
-  if (tag === PUT) return { op: "put", key, value: from.take(from.length(4, 0, VALUE_BYTES_MAX, "value"), "value") };
+  const wroteAt = tag === PUT_AT ? { wroteAt: from.u53("version") } : {};
+  if (tag === PUT || tag === PUT_AT) return { op: "put", key, value: from.take(from.length(4, 0, VALUE_BYTES_MAX, "value"), "value"), ...wroteAt };
   if (tag === DEL) return { op: "del", key };
   return { op: "delRange", key, end: from.take(from.length(2, 0, KEY_BYTES_MAX, "end"), "end") };
 }
@@ -150,6 +163,12 @@ class Cursor {
   u32(what: string): number {
     this.take(4, what);
     return this.view.getUint32(this.at - 4);
+  }
+  u53(what: string): number {
+    this.take(8, what);
+    const value = this.view.getBigUint64(this.at - 8);
+    if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw wrong(`${what}: a number above 2^53 - 1`);
+    return Number(value);
   }
   /** A length field of 2 or 4 bytes, within its bounds. */
   length(width: 2 | 4, min: number, max: number, what: string): number {

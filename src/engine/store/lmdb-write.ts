@@ -39,7 +39,7 @@ export function encodeOps(batch: Batch, wroteAt: number): EncodedOps {
     switch (op.op) {
       case "put": {
         const start = at;
-        at = writeStored(buffer, start, key, op.value, wroteAt);
+        at = writeStored(buffer, start, key, op.value, op.wroteAt ?? wroteAt);
         return { op: "put", key, stored: buffer.subarray(start, at) };
       }
       case "del":

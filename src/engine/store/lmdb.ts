@@ -39,6 +39,8 @@ export type EnvironmentSnapshot<Name extends string> = { readonly stores: Readon
 
 export type Environment<Name extends string> = {
   readonly stores: Readonly<Record<Name, Store>>;
+  /** One commit over several databases: all of it or nothing. Otherwise as `Store.commit`. */
+  commit(batches: Readonly<Partial<Record<Name, Batch>>>, wroteAt?: number): Promise<void>;
   /** All databases as of one commit, under one read transaction. */
   snapshot(): EnvironmentSnapshot<Name>;
   stat(): EnvironmentStat;
@@ -90,7 +92,13 @@ export function openEnvironmentSync<Name extends string>(dir: string, names: rea
 }
 
 /** A commit that waits for its transaction. */
-type Pending = EncodedOps & { readonly db: Native; readonly resolve: () => void; readonly reject: (error: unknown) => void };
+type Pending = {
+  readonly parts: readonly { readonly db: Native; readonly encoded: EncodedOps }[];
+  readonly bytes: number;
+  readonly hasRange: boolean;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+};
 
 class LmdbEnvironment<Name extends string> {
   private readonly dir: string;
@@ -116,6 +124,14 @@ class LmdbEnvironment<Name extends string> {
     const stores = Object.fromEntries(this.names.map((name) => [name, this.store(name)])) as Record<Name, Store>;
     return {
       stores,
+      commit: (batches, wroteAt = 0) => {
+        const parts: { db: Native; batch: Batch }[] = [];
+        for (const name of this.names) {
+          const batch = batches[name];
+          if (batch !== undefined) parts.push({ db: this.database(name), batch });
+        }
+        return this.commit(parts, wroteAt);
+      },
       snapshot: () => this.snapshot(),
       stat: () => this.stat(),
       clearDeadReaders: () => this.root.readerCheck(),
@@ -129,7 +145,7 @@ class LmdbEnvironment<Name extends string> {
     let openCount = 0;
     return {
       name: label,
-      commit: (batch, wroteAt = 0) => this.commit(db, batch, wroteAt),
+      commit: (batch, wroteAt = 0) => this.commit([{ db, batch }], wroteAt),
       snapshot: () => {
         const transaction = this.begin();
         openCount++;
@@ -192,13 +208,16 @@ class LmdbEnvironment<Name extends string> {
     return db.getStats() as NativeStat;
   }
 
-  private commit(db: Native, batch: Batch, wroteAt: number): Promise<void> {
+  private commit(batches: readonly { readonly db: Native; readonly batch: Batch }[], wroteAt: number): Promise<void> {
     return new Promise((resolve, reject) => {
       this.checkOpen();
       if (this.broken !== null) throw this.broken;
-      checkBatch(batch);
-      if (batch.length === 0) return resolve();
-      this.queue.push({ db, ...encodeOps(batch, wroteAt), resolve, reject });
+      for (const { batch } of batches) checkBatch(batch);
+      const parts = batches.filter(({ batch }) => batch.length > 0).map(({ db, batch }) => ({ db, encoded: encodeOps(batch, wroteAt) }));
+      if (parts.length === 0) return resolve();
+      let bytes = 0;
+      for (const { encoded } of parts) bytes += encoded.bytes;
+      this.queue.push({ parts, bytes, hasRange: parts.some(({ encoded }) => encoded.hasRange), resolve, reject });
       this.running ??= this.drain();
     });
   }
@@ -228,8 +247,8 @@ class LmdbEnvironment<Name extends string> {
 
   /** Pages that hold nothing any more count as room: a store that was emptied can be filled again. */
   private noRoom(group: readonly Pending[]): EngineError | null {
-    let wantBytes = group.some(({ hasPut }) => hasPut) ? SPARE_BYTES : SPARE_DELETING_BYTES;
-    for (const { bytes, ops } of group) wantBytes += bytes + ops.length * OP_PAGES_BYTES;
+    let wantBytes = group.some(({ parts }) => parts.some(({ encoded }) => encoded.hasPut)) ? SPARE_BYTES : SPARE_DELETING_BYTES;
+    for (const { parts } of group) for (const { encoded } of parts) wantBytes += encoded.bytes + encoded.ops.length * OP_PAGES_BYTES;
     const roomBytes = roomBytesOf(this.dir);
     if (roomBytes >= wantBytes || roomBytes + this.pages().freeBytes >= wantBytes) return null;
     return new EngineError("STORE_FULL", `${this.dir}: a commit asks for ${wantBytes} bytes, ${roomBytes} are free`);
@@ -238,7 +257,7 @@ class LmdbEnvironment<Name extends string> {
   /** One transaction. Null once it is durable. */
   private async write(group: readonly Pending[]): Promise<EngineError | null> {
     const apply = (): void => {
-      for (const { db, ops } of group) for (const op of ops) applyOp(db, op);
+      for (const { parts } of group) for (const { db, encoded } of parts) for (const op of encoded.ops) applyOp(db, op);
     };
     try {
       const refused = this.noRoom(group);

@@ -17,7 +17,7 @@ export function applyBatch(tree: Tree, batch: Batch, wroteAt: number): Tree {
   for (const op of batch) {
     switch (op.op) {
       case "put":
-        next = treePut(next, op.key, encodeStored(op.key, op.value, wroteAt));
+        next = treePut(next, op.key, encodeStored(op.key, op.value, op.wroteAt ?? wroteAt));
         break;
       case "del":
         next = treeDel(next, op.key);
