@@ -46,7 +46,7 @@ const BY_CORE: Readonly<Record<string, () => readonly string[]>> = {
   "queue.late"() {
     const bench = new CoreBench(stepQueue, initialQueue(config)).start();
     bench.storeAll();
-    return stepQueue(bench.state, { kind: "lost", peer: A, timeMs: 1 }, bench.snap).flatMap((effect) => (effect.kind === "mark" ? [effect.name] : []));
+    return stepQueue(bench.state, { kind: "lost", peer: A, timeMs: 1, upMs: 1 }, bench.snap).flatMap((effect) => (effect.kind === "mark" ? [effect.name] : []));
   },
 };
 

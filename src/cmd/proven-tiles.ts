@@ -97,6 +97,7 @@ export class ProvenTiles {
         if (hashes === undefined && tileWidth(level, n, this.head.size) > 0) throw new MissingTile(level, n);
         return hashes;
       },
+      wroteAt: () => undefined,
       range: () => [],
       fileSize: () => null,
       fileRead: () => null,

@@ -122,6 +122,7 @@ type StoreReads = {
 };
 const snapshotOf = (store: StoreReads): Snapshot => ({
   get: (_db, key) => store.get(key),
+  wroteAt: () => undefined,
   range: (_db, from, to, options) => store.iterate(from, to, options ?? {}),
   fileSize: () => null,
   fileRead: () => null,

@@ -34,6 +34,10 @@ export class MapSnapshot implements Snapshot {
     return this.sorted.slice(firstAtOrAbove(this.sorted, low), firstAtOrAbove(this.sorted, high));
   }
 
+  wroteAt(db: Db, key: Uint8Array): number | undefined {
+    return this.get(db, key) === undefined ? undefined : 0;
+  }
+
   get(db: Db, key: Uint8Array): Uint8Array | undefined {
     if (db !== "log") throw new Error(`no such database here: ${db}`);
     this.getCount++;

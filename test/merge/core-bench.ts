@@ -44,18 +44,18 @@ export class CoreBench<State, Request, Answer, Send, Reply> {
   }
 
   start(): this {
-    this.take({ kind: "start", timeMs: this.timeMs });
+    this.take({ kind: "start", timeMs: this.timeMs, upMs: this.timeMs });
     return this;
   }
 
   request(from: NodeId, body: Request): number {
     const id = ++this.requestCount;
-    this.take({ kind: "request", timeMs: this.timeMs, id, from, body });
+    this.take({ kind: "request", timeMs: this.timeMs, upMs: this.timeMs, id, from, body });
     return id;
   }
 
   message(from: NodeId, requestId: number, body: Answer): void {
-    this.take({ kind: "message", timeMs: this.timeMs, from, requestId, body });
+    this.take({ kind: "message", timeMs: this.timeMs, upMs: this.timeMs, from, requestId, body });
   }
 
   /** Fires an armed timer; false where none of that name is armed. */
@@ -64,12 +64,12 @@ export class CoreBench<State, Request, Answer, Send, Reply> {
     if (afterMs === undefined) return false;
     this.timers.delete(timer);
     this.timeMs += afterMs;
-    this.take({ kind: "timer", timeMs: this.timeMs, timer });
+    this.take({ kind: "timer", timeMs: this.timeMs, upMs: this.timeMs, timer });
     return true;
   }
 
   lost(peer: NodeId): void {
-    this.take({ kind: "lost", timeMs: this.timeMs, peer });
+    this.take({ kind: "lost", timeMs: this.timeMs, upMs: this.timeMs, peer });
   }
 
   /** Makes the oldest write durable; false where none is held. */
@@ -77,7 +77,7 @@ export class CoreBench<State, Request, Answer, Send, Reply> {
     const write = this.writes.shift();
     if (write === undefined) return false;
     for (const flush of write.flushes) this.disk.image = applyFlush(this.disk.image, flush);
-    this.take({ kind: "stored", timeMs: this.timeMs, ticket: write.ticket });
+    this.take({ kind: "stored", timeMs: this.timeMs, upMs: this.timeMs, ticket: write.ticket });
     for (const effect of write.waiting) this.perform(effect);
     return true;
   }
@@ -89,7 +89,7 @@ export class CoreBench<State, Request, Answer, Send, Reply> {
   /** Refuses the oldest write for lack of space: nothing of it is there, nothing behind it happens. */
   refuseNext(): void {
     const write = this.writes.shift();
-    if (write !== undefined) this.take({ kind: "full", timeMs: this.timeMs, ticket: write.ticket });
+    if (write !== undefined) this.take({ kind: "full", timeMs: this.timeMs, upMs: this.timeMs, ticket: write.ticket });
   }
 
   /** The process dies while the oldest write is under way: so many of its flushes are done, the next one is torn. */

@@ -47,6 +47,8 @@ export type FileChange =
 /** Read access for one step: the databases as of one commit, and the files. Returned bytes are copies. */
 export interface Snapshot {
   get(db: Db, key: Uint8Array): Uint8Array | undefined;
+  /** The version kept with the value of this key, or undefined where there is no such key. */
+  wroteAt(db: Db, key: Uint8Array): number | undefined;
   /** Rows with `from <= key < to` in key order, or from the high end when `reverse`. */
   range(db: Db, from: Uint8Array, to: Uint8Array, options?: { reverse?: boolean; limit?: number }): Iterable<readonly [key: Uint8Array, value: Uint8Array]>;
   /** Size in bytes, or null where there is no such file. */
@@ -57,16 +59,25 @@ export interface Snapshot {
   fileList(folder: string): readonly string[];
 }
 
-/** Wall-clock milliseconds ride on every event: cores put them into records and never compare them for safety. */
-export type Event<Request, Answer> = { readonly timeMs: number } /** First event of every process: the snapshot is what the disk held. */ & (
+/** Two clocks ride on every event. */
+export type Clocks = {
+  /** Wall clock: cores put it into records and never compare it for safety. */
+  readonly timeMs: number;
+  /** Milliseconds since some moment of this process, read when the event is stepped; never falls. Leases are counted in it. */
+  readonly upMs: number;
+};
+
+export type Happening<Request, Answer> =
+  /** First event of every process: the snapshot is what the disk held. */
   | { readonly kind: "start" }
   | { readonly kind: "request"; readonly id: number; readonly from: NodeId; readonly body: Request }
   | { readonly kind: "message"; readonly from: NodeId; readonly requestId: number; readonly body: Answer }
   | { readonly kind: "timer"; readonly timer: string }
   | { readonly kind: "stored"; readonly ticket: number }
   | { readonly kind: "full"; readonly ticket: number }
-  | { readonly kind: "lost"; readonly peer: NodeId }
-);
+  | { readonly kind: "lost"; readonly peer: NodeId };
+
+export type Event<Request, Answer> = Happening<Request, Answer> & Clocks;
 
 export type Effect<Send, Reply> =
   /** To a peer. `requestId` comes back with the answer; the core owns the counter. */

@@ -206,6 +206,10 @@ class DiskSnapshot implements Snapshot, Disposable {
     return this.store(db)?.get(key);
   }
 
+  wroteAt(db: Db, key: Uint8Array): number | undefined {
+    return this.store(db)?.wroteAt(key);
+  }
+
   range(db: Db, from: Uint8Array, to: Uint8Array, options?: RangeOptions): Iterable<readonly [Uint8Array, Uint8Array]> {
     return this.store(db)?.iterate(from, to, options) ?? [];
   }

@@ -4,7 +4,7 @@
  * Hot path: events and effects are handed on as they are; nothing here copies or serialises a body.
  * It never decides anything about a protocol, and it does nothing more after the first failed write.
  */
-import type { Core, Db, Effect, Event } from "../base/effects.ts";
+import type { Clocks, Core, Db, Effect, Happening } from "../base/effects.ts";
 import { EngineError, type ErrorCode } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { BrokenInvariant, unreachable } from "../base/invariant.ts";
@@ -49,6 +49,8 @@ export type Driver<Request, Reply> = {
   readonly ended: Promise<Ending<Reply>>;
 };
 
+/** An event before its turn. */
+type Waiting<Request, Answer> = Happening<Request, Answer> & Pick<Clocks, "timeMs">;
 type Waiter<Reply> = { resolve(body: Reply): void; reject(error: EngineError): void };
 type Armed = { readonly token: number; readonly handle: ReturnType<typeof setTimeout> };
 /** One write of a step and the effects listed between it and the step's next write. `step` is shared by all of them. */
@@ -69,7 +71,7 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
   private readonly mark: (name: string, text: string | undefined) => void;
   private readonly end: (ending: Ending<Reply>) => void;
   /** Events that wait for their turn; with a token where a timer may be disarmed before its turn comes. */
-  private queue: { event: Event<Request, Answer>; token?: number }[] = [];
+  private queue: { event: Waiting<Request, Answer>; token?: number }[] = [];
   private stepping = false;
   private ending: Ending<Reply> | null = null;
   private readonly waiters = new Map<number, Waiter<Reply>>();
@@ -123,7 +125,7 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
     await this.writes;
   }
 
-  private push(event: Event<Request, Answer>, token?: number): void {
+  private push(event: Waiting<Request, Answer>, token?: number): void {
     if (this.ending !== null) return;
     this.queue.push(token === undefined ? { event } : { event, token });
     if (!this.stepping) this.pump();
@@ -140,7 +142,8 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
         for (const { event, token } of round) {
           if (this.ending !== null) return;
           if (token !== undefined && !this.fired(event, token)) continue;
-          this.take(this.core.step(event, snap));
+          // now, not when it came: a lease may have run out while it waited
+          this.take(this.core.step(Object.assign(event, { upMs: performance.now() }), snap));
         }
       }
     } catch (error) {
@@ -151,7 +154,7 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
   }
 
   /** Duty 6: a timer disarmed or replaced after its time came, but before its turn, does not fire. */
-  private fired(event: Event<Request, Answer>, token: number): boolean {
+  private fired(event: Waiting<Request, Answer>, token: number): boolean {
     if (event.kind !== "timer" || this.timers.get(event.timer)?.token !== token) return false;
     this.timers.delete(event.timer);
     if (this.timerOrders.get(event.timer) === token) this.timerOrders.delete(event.timer); // names of timers may be used once

@@ -10,7 +10,7 @@ import { EngineError } from "../base/errors.ts";
 import { invariant, unreachable } from "../base/invariant.ts";
 import { applyBatch } from "../store/memory.ts";
 import { emptyTree, type Tree, treeDel, treeGet, treeIterate, treePut } from "../store/tree.ts";
-import { keyText, openStored, payloadOf } from "../store/value.ts";
+import { keyText, openStored, payloadOf, wroteAtOf } from "../store/value.ts";
 
 export type DiskImage = { readonly dbs: Readonly<Record<Db, Tree>>; readonly files: Tree };
 
@@ -128,6 +128,11 @@ export class DiskSnapshot implements Snapshot {
   get(db: Db, key: Uint8Array): Uint8Array | undefined {
     const stored = treeGet(this.read().dbs[db], key);
     return stored === undefined ? undefined : checkedValue(this.owner, db, key, stored);
+  }
+
+  wroteAt(db: Db, key: Uint8Array): number | undefined {
+    const stored = treeGet(this.read().dbs[db], key);
+    return stored === undefined ? undefined : wroteAtOf(stored);
   }
 
   *range(db: Db, from: Uint8Array, to: Uint8Array, options: { reverse?: boolean; limit?: number } = {}): Iterable<readonly [Uint8Array, Uint8Array]> {

@@ -17,7 +17,7 @@ export class NodeTable<In, Ans, Send, Reply> {
     invariant(!this.nodes.has(id), `node ${id} is added once`);
     const faults = { paused: false, full: false, fullNext: 0, failNext: 0 };
     const empty = { saved: new Map(), running: new Map<string, number>() };
-    this.nodes.set(id, { id, disk, faults, ...empty, services: new Map(Object.entries(services)), clockSkewMs: 0, paused: false });
+    this.nodes.set(id, { id, disk, faults, ...empty, services: new Map(Object.entries(services)), clockSkewMs: 0, clockRate: 1, paused: false });
   }
 
   node(id: NodeId): SimNode<In, Ans, Send, Reply> {

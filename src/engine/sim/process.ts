@@ -2,7 +2,7 @@
  * What a simulated world is made of: nodes with one disk each, the processes that share it, and the points at which a
  * crash can be asked for. Plain data and queries on it; `world.ts` is the only one to change it.
  */
-import type { Core, Effect, Event } from "../base/effects.ts";
+import type { Core, Effect, Happening } from "../base/effects.ts";
 import type { ErrorCode } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { unreachable } from "../base/invariant.ts";
@@ -11,10 +11,6 @@ import type { Frame } from "./network.ts";
 
 /** Name of the process that a message to a node reaches. */
 export const DAEMON = "daemon";
-
-type Unstamped<T> = T extends unknown ? Omit<T, "timeMs"> : never;
-/** An event before its time is known. */
-export type Happening<In, Ans> = Unstamped<Event<In, Ans>>;
 
 /** What can be on the agenda. A frame finds its process when it arrives. */
 export type Item<In, Ans> =
@@ -94,6 +90,8 @@ export type SimNode<In, Ans, Send, Reply> = {
   readonly running: Map<string, number>;
   /** Added to virtual time in every event of this node. */
   clockSkewMs: number;
+  /** How fast this node's clock and timers run against virtual time: a real one is off by far less than 10 %. */
+  clockRate: number;
   /** Stopped like a process that was sent SIGSTOP: its share of the agenda is parked. */
   paused: boolean;
 };

@@ -4,7 +4,7 @@
  * Nodes hold processes (one daemon, a register, steps that run once) that share the node's disk, as real ones share a
  * folder. Never reads a clock, and never looks into a message: bodies pass through the wire codec as bytes.
  */
-import type { Core, Effect, Event } from "../base/effects.ts";
+import type { Core, Effect, Event, Happening } from "../base/effects.ts";
 import { EngineError, type ErrorCode } from "../base/errors.ts";
 import { CLIENT, type NodeId } from "../base/ids.ts";
 import { BrokenInvariant, invariant, unreachable } from "../base/invariant.ts";
@@ -23,7 +23,6 @@ import {
   type ClientCall,
   type CrashPoint,
   DAEMON,
-  type Happening,
   type Item,
   type Keep,
   labelOf,
@@ -335,7 +334,8 @@ export class World<In, Ans, Send = In, Reply = Ans> extends NodeTable<In, Ans, S
     process.stepCount++;
     let effects: readonly Effect<Send, Reply>[] = NO_EFFECTS;
     try {
-      effects = process.core.step({ ...event, timeMs: EPOCH_MS + this.nowMs + node.clockSkewMs } as Event<In, Ans>, snapshot);
+      const clocks = { timeMs: EPOCH_MS + this.nowMs + node.clockSkewMs, upMs: this.nowMs * node.clockRate };
+      effects = process.core.step({ ...event, ...clocks } as Event<In, Ans>, snapshot);
     } catch (error) {
       this.fail(process, error);
     } finally {
@@ -392,7 +392,8 @@ export class World<In, Ans, Send = In, Reply = Ans> extends NodeTable<In, Ans, S
     this.crashesHere(process, effect.kind, what, "after");
   }
 
-  private arm(process: Process<In, Ans, Send, Reply>, timer: string, afterMs: number): void {
+  private arm(process: Process<In, Ans, Send, Reply>, timer: string, ownMs: number): void {
+    const afterMs = Math.ceil(ownMs / this.node(process.node).clockRate);
     const armed = this.agenda.lastSeq + 1;
     process.timers.set(timer, { armed, atMs: this.nowMs + afterMs });
     this.agenda.push(afterMs, { kind: "timer", process: process.id, timer, armed });

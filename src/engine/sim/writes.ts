@@ -2,14 +2,14 @@
  * The writes of simulated processes on their way to disk (duties 2, 3, 4 and 9): in the order they were asked for, one
  * flush at a time, each flush a crash boundary of its own. Shares the node's disk between its processes.
  */
-import type { Effect } from "../base/effects.ts";
+import type { Effect, Happening } from "../base/effects.ts";
 import type { ErrorCode } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
 import { nextBelow, type Prng } from "../base/prng.ts";
 import type { Agenda } from "./agenda.ts";
 import { applyFlush, type Flush, flushTarget, flushText, tearFlush } from "./disk.ts";
-import { type BoundaryKind, type Happening, type Item, type Keep, labelOf, type PendingWrite, type Process, type SimNode } from "./process.ts";
+import { type BoundaryKind, type Item, type Keep, labelOf, type PendingWrite, type Process, type SimNode } from "./process.ts";
 import type { Trace } from "./trace.ts";
 
 /** What the writes need of their world. */
