@@ -65,7 +65,7 @@ const requestRows: Rows<Request> = {
   "paxos.commit": { ...paxosScope, ballot, reached: u53 },
   "paxos.lease": { ...paxosScope, ballot, leaseMs: u32, reached: u53, hash, first: u53, commitP99Us: u32 },
   "paxos.recent-req": { ...paxosScope, from: u53 },
-  "paxos.call": { ...paxosScope, from: name, body: bytes(1_000) },
+  "paxos.call": { ...paxosScope, ballot, run: u53, number: u53, from: name, body: bytes(1_000) },
   "paxos.version-req": paxosScope,
   "kv.put": { key: kvKey, value: bytes(1_000), ifMatch: fc.option(u53), ifNoneMatch: fc.boolean() },
   "kv.delete": { key: kvKey, ifMatch: fc.option(u53) },

@@ -131,6 +131,20 @@ export const errorTable = {
   ),
   MERGE_GATE: row(6, 503, true, "too few secondaries answered to know that this folder is not an old copy", "start the secondaries that the message names"),
   LOG_UNINITIALISED: row(6, 503, true, "the log has no first head yet", "`cairn log init` makes the head of size 0"),
+  PAXOS_NO_QUORUM: row(
+    6,
+    503,
+    true,
+    "no leader with a majority behind it could be reached in time: the request was surely not done",
+    "the message names who is silent; asking again is harmless",
+  ),
+  PAXOS_OUTCOME_UNKNOWN: row(
+    6,
+    503,
+    true,
+    "a write was proposed and nobody could be asked in time whether it was chosen",
+    "read before writing again, or write with the version in `If-Match`",
+  ),
   // 7: corrupt or does not verify
   STORE_CORRUPT: row(7, 500, false, "a stored value does not match its checksum", "the message names key and file; pull the piece from another copy"),
   STORE_TRUNCATED: row(7, 500, false, "a store file is shorter than its own header says", "restore the file; opening it would crash the process"),
@@ -157,6 +171,13 @@ export const errorTable = {
     false,
     "a hand-over file speaks of entries that this node's order does not have",
     "it belongs to another folder or log; move it away and let the step rebuild it",
+  ),
+  PAXOS_FORK: row(
+    7,
+    409,
+    false,
+    "two nodes hold different batches of one version",
+    "keep both folders: one of them was an old copy of a disk; `cairn store diff` shows where they part",
   ),
   // 8: the check found differences or problems
   DIFFERENCES: row(8, 409, false, "the check found differences", "they are listed above"),

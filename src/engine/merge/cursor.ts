@@ -8,7 +8,7 @@ import type { Op, Snapshot } from "../base/effects.ts";
 import type { LogId } from "../base/ids.ts";
 import { logKeys } from "../store/keys.ts";
 import { hashes, list, struct, text, u53 } from "../wire/codec.ts";
-import { record } from "./records.ts";
+import { record } from "../wire/record.ts";
 
 /** Entries that their storage node listed and nobody can serve: asked for again in every run, never forgotten. */
 export const HELD_COUNT_MAX = 1_024;

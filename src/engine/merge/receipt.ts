@@ -13,8 +13,8 @@ import { EMPTY_EDGE, foldEdge, nodeHash } from "../log/merkle.ts";
 import { signNote } from "../log/note.ts";
 import { logKeys } from "../store/keys.ts";
 import { bytes, hashes, type Infer, u32, u53 } from "../wire/codec.ts";
+import { record } from "../wire/record.ts";
 import type { MergeConfig } from "./config.ts";
-import { record } from "./records.ts";
 import { digitCount, putDigits, putHex } from "./text-bytes.ts";
 
 /** Entries behind one signature: a path of 8 hashes. More would make each receipt longer, fewer each entry dearer. */

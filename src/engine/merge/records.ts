@@ -4,41 +4,14 @@
  */
 
 import type { Snapshot } from "../base/effects.ts";
-import { EngineError } from "../base/errors.ts";
 import type { Hash, LogId } from "../base/ids.ts";
 import { decodeEdge, encodeEdge } from "../log/append.ts";
 import { type Edge, EMPTY_EDGE, EMPTY_ROOT } from "../log/merkle.ts";
+import { type RegisterRow, registerRecord } from "../paxos/register.ts";
 import { localKeys, logKeys } from "../store/keys.ts";
-import { type AnyField, bytes, fixed, type Infer, list, nullable, Reader, struct, text, u32, u53, Writer } from "../wire/codec.ts";
+import { bytes, fixed, type Infer, list, struct, text, u32, u53 } from "../wire/codec.ts";
+import { record } from "../wire/record.ts";
 import type { Head } from "./config.ts";
-
-export type RecordCodec<T> = { encode(value: T): Uint8Array; decode(raw: Uint8Array): T };
-
-/** A row's codec made of wire fields, behind one format byte. */
-export function record<Fields extends { readonly [name: string]: AnyField }>(what: string, fields: Fields): RecordCodec<Infer<Fields>> {
-  const codec = struct(fields);
-  return {
-    encode(value) {
-      const to = new Writer();
-      to.u8(1);
-      codec.write(to, value);
-      return to.done().slice();
-    },
-    decode(raw) {
-      try {
-        const from = new Reader(raw);
-        const format = from.u8(what);
-        if (format !== 1) throw new EngineError("STORE_CORRUPT", `${what}: format ${format}, this build reads 1`);
-        const value = codec.read(from, what);
-        from.end(what);
-        return value;
-      } catch (cause) {
-        if (cause instanceof EngineError && cause.code === "FRAME_CORRUPT") throw new EngineError("STORE_CORRUPT", cause.message, { cause });
-        throw cause;
-      }
-    },
-  };
-}
 
 const hash = fixed(32);
 const headFields = { epoch: u53, size: u53, root: hash, note: bytes(64 * 1_024), timeMs: u53 };
@@ -61,14 +34,6 @@ export type Stage = { readonly epoch: number; readonly size: number; readonly ro
 const gateRecord = record("gate", { boot: text(64), floor: u53 });
 /** The gate stays open for one run of the node's daemon; nothing below `floor` is signed. */
 export type Gate = { readonly boot: string; readonly floor: number };
-
-const registerRecord = record("register", { epoch: u53, primary: text(32), head: nullable(struct(headFields)), moved: u32 });
-export type RegisterRow = {
-  readonly epoch: number;
-  readonly primary: string;
-  readonly head: Head | null /** 1 once it lives in Paxos. */;
-  readonly moved: number;
-};
 
 const NO_COPY: CopySizes = { orderSize: 0, storedSize: 0, verifiedSize: 0, verifiedRoot: EMPTY_ROOT };
 

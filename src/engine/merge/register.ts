@@ -1,13 +1,14 @@
 /**
  * The signer's guard register as a local record (merge.md section 2): the compare-and-swap row in which a head becomes
- * final, before Paxos holds it or on a lone node. It refuses by itself another epoch or primary, an `expect` that is
- * not the current head, a smaller size, and an equal size with another root. It never signs and never reads a log.
+ * final, before Paxos holds it or on a lone node. What it refuses is the rule of `paxos/register.ts`: one rule for both
+ * homes of the register. It never signs and never reads a log.
  */
 import { equalBytes } from "../base/bytes.ts";
 import type { Effect, Event, Snapshot } from "../base/effects.ts";
+import { objection, type RegisterRow, registerSays } from "../paxos/register.ts";
 import { type Answer, type Request, type RequestOf, refused } from "../wire/messages.ts";
 import type { Head, MergeConfig } from "./config.ts";
-import { type RegisterRow, rows } from "./records.ts";
+import { rows } from "./records.ts";
 
 export type RegisterState = {
   readonly config: MergeConfig;
@@ -59,7 +60,7 @@ function pump(state: RegisterState, snap: Snapshot): RegisterEffect[] {
     const next = state.waiting.shift();
     if (next === undefined) break;
     const row = rows.register(snap, state.config.log) ?? { epoch: state.config.epoch, primary: state.config.primary, head: null, moved: 0 };
-    if (next.body.kind === "register.read") effects.push({ kind: "answer", id: next.id, body: said("register.is", row) });
+    if (next.body.kind === "register.read") effects.push({ kind: "answer", id: next.id, body: registerSays("register.is", row) });
     else if (next.body.kind === "register.swap") effects.push(...onSwap(state, next.id, next.from, next.body, row));
     else effects.push({ kind: "answer", id: next.id, body: refused("NOT_ALLOWED", `the register does not answer ${next.body.kind}`) });
   }
@@ -71,7 +72,7 @@ function onSwap(state: RegisterState, id: number, from: string, swap: RequestOf<
   if (why !== null) {
     return [
       { kind: "mark", name: "register.conflict", text: `register refuses size ${swap.next.size}: ${why}` },
-      { kind: "answer", id, body: said("register.conflict", row) },
+      { kind: "answer", id, body: registerSays("register.conflict", row) },
     ];
   }
   const next: RegisterRow = { ...row, head: swap.next };
@@ -79,29 +80,8 @@ function onSwap(state: RegisterState, id: number, from: string, swap: RequestOf<
   state.writing = { ticket, id, row: next };
   return [
     { kind: "write", ticket, db: "local", batch: [rows.putRegister(state.config.log, next)] },
-    { kind: "answer", id, body: said("register.swapped", next) },
+    { kind: "answer", id, body: registerSays("register.swapped", next) },
   ];
-}
-
-/** Why this swap may not happen, or null where it may. */
-function objection(from: string, swap: RequestOf<"register.swap">, row: RegisterRow): string | null {
-  const { expect, next } = swap;
-  if (row.moved === 1) return "the register has moved";
-  if (swap.epoch !== row.epoch || next.epoch !== row.epoch) return `epoch ${swap.epoch}, the register's is ${row.epoch}`;
-  if (from !== row.primary) return `${from} asks, the primary is ${row.primary}`;
-  if (row.head === null) {
-    if (expect !== null) return `expects size ${expect.size}, there is no head`;
-    return next.size === 0 ? null : `first head of size ${next.size}, want 0`;
-  }
-  if (expect === null) return `expects no head, there is one of size ${row.head.size}`;
-  if (expect.size !== row.head.size || !equalBytes(expect.root, row.head.root)) return `expects size ${expect.size}, the head's is ${row.head.size}`;
-  if (next.size < row.head.size) return `size ${next.size} is below the head's ${row.head.size}`;
-  if (next.size === row.head.size && !equalBytes(next.root, row.head.root)) return `another root for size ${next.size}`;
-  return null;
-}
-
-function said(kind: "register.is" | "register.swapped" | "register.conflict", row: RegisterRow): Answer {
-  return { kind, head: row.head, epoch: row.epoch, primary: row.primary };
 }
 
 /** Whether two heads are the same, note and all. */

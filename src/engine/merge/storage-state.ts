@@ -9,8 +9,8 @@ import { invariant } from "../base/invariant.ts";
 import { logKeys } from "../store/keys.ts";
 import { text, u53 } from "../wire/codec.ts";
 import type { Answer, Request } from "../wire/messages.ts";
+import { record } from "../wire/record.ts";
 import type { AddAnswer, AddRequest, MergeConfig, ReceiptForm, SpaceRequest } from "./config.ts";
-import { record } from "./records.ts";
 
 /** From the node itself: take no more entries, finish what was begun. Answered when the role is closed. */
 export type DrainRequest = { readonly kind: "drain" };

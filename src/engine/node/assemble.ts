@@ -16,6 +16,10 @@ import { initialQueue, stepQueue } from "../merge/queue.ts";
 import { isReceiverRequest, stepReceiver } from "../merge/receiver.ts";
 import { initialRegister, stepRegister } from "../merge/register.ts";
 import { initialStorage, isStorageRequest, stepStorage } from "../merge/storage.ts";
+import { stepPaxos } from "../paxos/paxos.ts";
+import { kvService } from "../paxos/service-kv.ts";
+import { logService, type RegisterOwner } from "../paxos/service-log.ts";
+import { initialPaxos, type PaxosConfig, type PaxosState } from "../paxos/state.ts";
 import { type Answer, type Request, refused } from "../wire/messages.ts";
 
 /** What a daemon is asked: by peers, and by its own node's HTTP side. */
@@ -138,6 +142,16 @@ export function assembleStep(config: MergeConfig, name: StepName, ends: WarmEnds
       return { name: name.step, step: (event, snap) => stepDist(state, event, snap) };
     }
   }
+}
+
+/** A replica, and its state for whoever shows it or carries facts between it and the synchronisation. */
+export type ReplicaCore = Core<Request, Answer, Request, Answer> & { readonly state: PaxosState };
+
+/** One member of the cluster: Paxos with the services `kv` and `log`. Requests are those of `isPaxosRequest`. */
+export function assembleReplica(config: PaxosConfig, registers: readonly RegisterOwner[]): ReplicaCore {
+  const state = initialPaxos(config);
+  const services = [kvService, logService(registers)];
+  return { name: "replica", state, step: (event, snap) => stepPaxos(state, services, event, snap) };
 }
 
 /** The register as a local record: it runs in the process that asks it. */

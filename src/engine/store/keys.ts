@@ -57,6 +57,31 @@ export const localKeys = {
   /** The register's record before Paxos exists. */
   register: (log: LogId) => concatBytes(utf8("merge/register/"), log),
   birth: () => utf8("node/birth"),
+  /** Epoch and newest promise of this member. */
+  vote: () => utf8("paxos/vote"),
+  /** What this member accepted and does not know to be applied. */
+  accepted: (version: number) => concatBytes(utf8("paxos/accepted/"), u64be(version)),
+  /** Set while the store is being replaced: the node does not vote, lead, serve or provide. */
+  synchronizing: () => utf8("sync/synchronizing"),
+} as const;
+
+/** `replicated` database: what Paxos decides, equal on all nodes at equal version (sync.md 3.8). */
+export const replicatedKeys = {
+  /** The encoded batch of a version. */
+  version: (version: number) => concatBytes(utf8("paxos/"), u64be(version)),
+  first: () => utf8("paxos/first"),
+  last: () => utf8("paxos/last"),
+  /** Members with their births, as of the last change. */
+  clusterMap: () => utf8("cluster/map"),
+  boot: (member: number) => utf8(`cluster/boot/${member}`),
+  /** A key of the service `kv`: apart from the service's own rows, whatever the user calls it. */
+  kv: (user: Uint8Array) => concatBytes(utf8("kv/key/"), user),
+  register: (log: LogId) => concatBytes(utf8("log/register/"), log),
+  /** A service's own counter: +1 with each batch that touches it, its oldest kept history row, and its format. */
+  serviceFirst: (service: string) => utf8(`${service}/first`),
+  serviceLast: (service: string) => utf8(`${service}/last`),
+  serviceFormat: (service: string) => utf8(`${service}/format`),
+  history: (service: string, n: number) => concatBytes(utf8(`${service}/hist/`), u64be(n)),
 } as const;
 
 /** Tag → owner and meaning, for `store dump` and errors. */
@@ -88,10 +113,24 @@ export function keyOwner(db: string, raw: Uint8Array): { owner: string; what: st
     const tag = logTags[String.fromCharCode(raw[8] as number)];
     if (tag !== undefined) return { owner: tag[0], what: tag[1] };
   }
+  if (db === "replicated") return replicatedOwner(raw);
   if (db === "local") {
     const text = String.fromCharCode(...raw.subarray(0, 16));
     if (text.startsWith("merge/register/")) return { owner: "merge", what: "register" };
+    if (text.startsWith("paxos/accepted/")) return { owner: "paxos", what: "accepted entry" };
+    if (text.startsWith("paxos/")) return { owner: "paxos", what: text.slice(6) };
+    if (text.startsWith("sync/")) return { owner: "sync", what: text.slice(5) };
     if (text.startsWith("node/")) return { owner: "node", what: text.slice(5) };
   }
   return { owner: "unknown", what: "unknown" };
+}
+
+/** The part before the first slash owns a key: a service, or Paxos itself. */
+function replicatedOwner(raw: Uint8Array): { owner: string; what: string } {
+  const text = String.fromCharCode(...raw.subarray(0, 24));
+  const slash = text.indexOf("/");
+  if (slash < 1) return { owner: "unknown", what: "unknown" };
+  const [owner, rest] = [text.slice(0, slash), text.slice(slash + 1)];
+  const what = owner === "paxos" && rest !== "first" && rest !== "last" ? "version" : (/^[a-z]+/.exec(rest)?.[0] ?? "row");
+  return { owner, what };
 }

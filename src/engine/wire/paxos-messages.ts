@@ -42,7 +42,8 @@ export const paxosRequests = {
   "paxos.commit": [45, { ...scope, ballot, reached: u53 }],
   "paxos.lease": [46, { ...scope, ballot, leaseMs: u32, reached: u53, hash, first: u53, commitP99Us: u32 }],
   "paxos.recent-req": [47, { ...scope, from: u53 }],
-  "paxos.call": [48, { ...scope, from: name, body: bytes(CALL_BYTES_MAX) }],
+  /** For the leadership of one ballot only, and done at most once there: `run` and `number` tell a repeated one. */
+  "paxos.call": [48, { ...scope, ballot, run: u53, number: u53, from: name, body: bytes(CALL_BYTES_MAX) }],
   "paxos.version-req": [49, { ...scope }],
   "kv.put": [50, { key: kvKey, value: kvValue, ...conditions }],
   "kv.delete": [51, { key: kvKey, ifMatch: nullable(u53) }],

@@ -1,0 +1,138 @@
+/**
+ * What a winner of an election does before it leads (sync.md 3.1 and 3.4): collects promises and accepted values of a
+ * majority, takes up newer commits first, and goes up version by version: of the values whose `prev` fits the one selected
+ * before, that of the highest ballot. A value that fits nowhere cannot have been chosen, and everything above it is dropped.
+ */
+import { EngineError } from "../base/errors.ts";
+import type { NodeId } from "../base/ids.ts";
+import { mutant } from "../base/mutant.ts";
+import type { AnswerOf } from "../wire/messages.ts";
+import { type Ballot, ballotText, compareBallots, nextBallot, sameBallot } from "./ballot.ts";
+import { birthCounts, type ClusterMap, majorityOf, mapIn, memberOf } from "./cluster-map.ts";
+import { compareHistory, fetchFrom, lookBehind } from "./learner.ts";
+import { renew } from "./lease.ts";
+import { lead } from "./proposer.ts";
+import { entryOf, follows, putVote } from "./records.ts";
+import { COLLECT_TIMER, ELECT_TIMER, fall, see } from "./standing.ts";
+import { arm, type Collecting, type Entry, enter, mark, othersOf, type PaxosState, scopeOf, selfOf, send, type Turn, write } from "./state.ts";
+
+/** A member that wins and cannot collect so often in a row is not heard by the others: it ranks itself last for a while. */
+const FAILED_COLLECTS_MAX = 2;
+const DEMOTED_MS = 60_000;
+
+/** A ballot above everything seen; the own promise is on disk before COLLECT leaves. */
+export function startCollect(turn: Turn, map: ClusterMap = turn.state.map) {
+  const { state } = turn;
+  const self = selfOf(state);
+  if (self === null) return fall(turn);
+  const ballot = nextBallot(self, compareBallots(state.seen, state.promised) > 0 ? state.seen : state.promised);
+  see(state, ballot);
+  enter(turn, "collecting");
+  state.promised = ballot;
+  state.collecting = { ballot, mapVersion: map.version, ownStored: false, lasts: new Map() };
+  write(turn, { kind: "vote", ballot }, [], [putVote(state)]);
+  const { first, last, lastHash: hash } = state;
+  for (const { id } of othersOf(state)) send(turn, id, { kind: "paxos.collect", ...scopeOf(state), ballot, first, last, hash });
+  turn.out.push({ kind: "disarm", timer: ELECT_TIMER });
+  arm(turn, COLLECT_TIMER, state.config.timing.collectMs);
+}
+
+export function onPromiseStored(turn: Turn, ballot: Ballot): void {
+  const { collecting } = turn.state;
+  if (collecting === null || !sameBallot(collecting.ballot, ballot)) return;
+  collecting.ownStored = true;
+  choose(turn, collecting);
+}
+
+export function onLast(turn: Turn, from: NodeId, body: AnswerOf<"paxos.last">) {
+  const { state } = turn;
+  const { collecting } = state;
+  const member = memberOf(state.map, from);
+  if (collecting === null || !sameBallot(collecting.ballot, body.ballot) || member === null) return mark(turn, "paxos.late-last");
+  if (lookBehind(turn, from, body.first)) return fall(turn);
+  if (!compareHistory(turn, from, body.last, body.hash)) return;
+  const accepted = decodedEntries(body);
+  if (accepted === null) return mark(turn, "paxos.bad-batch", `an accepted entry of ${from} does not decode`);
+  collecting.lasts.set(member.number, { birth: body.birth, last: body.last, accepted });
+  if (body.last > state.last) fetchFrom(turn, from);
+  choose(turn, collecting);
+}
+
+function decodedEntries({ accepted }: AnswerOf<"paxos.last">): Entry[] | null {
+  try {
+    return accepted.map(({ version, ballot, batch }) => entryOf(version, ballot, batch.slice()));
+  } catch (cause) {
+    if (cause instanceof EngineError) return null;
+    throw cause;
+  }
+}
+
+/** Called again whenever a promise or a fetched version comes in. */
+export function choose(turn: Turn, collecting: Collecting) {
+  const { state } = turn;
+  if (!collecting.ownStored) return;
+  for (const [number, { last }] of collecting.lasts) if (last > state.last) return fetchFromNumber(turn, number);
+  const found = select(turn, collecting);
+  const map = found.reduce((newest: ClusterMap, { ops }) => mapIn(ops) ?? newest, state.map);
+  // the newest map known, values found included: an older one may count a disk that is gone
+  if (!hasMajority(state, collecting, mutant("paxos.birth-from-committed-only") ? state.map : map)) return;
+  if (map.version > collecting.mapVersion) {
+    mark(turn, "paxos.newer-members", `a map of version ${map.version} was found: collects again under it`);
+    return startCollectAgain(turn, map);
+  }
+  state.failedCollects = 0;
+  turn.out.push({ kind: "disarm", timer: COLLECT_TIMER });
+  enter(turn, "leading");
+  const dropped = [...state.accepted.values()].filter(({ version }) => version > state.last + found.length).length;
+  if (dropped > 0) mark(turn, "paxos.dropped", `${dropped} accepted above ${state.last + found.length} follow nothing that could be chosen`);
+  lead(turn, collecting.ballot, found);
+  renew(turn);
+}
+
+function startCollectAgain(turn: Turn, map: ClusterMap): void {
+  turn.state.collecting = null;
+  startCollect(turn, map);
+}
+
+function fetchFromNumber(turn: Turn, number: number): void {
+  const member = turn.state.map.members.find((each) => each.number === number);
+  if (member !== undefined) fetchFrom(turn, member.id);
+}
+
+function hasMajority(state: PaxosState, { lasts }: Collecting, map: ClusterMap): boolean {
+  const self = memberOf(map, state.config.self);
+  let count = self !== null && birthCounts(map, self.number, state.config.birth) ? 1 : 0;
+  for (const [number, { birth }] of lasts) if (birthCounts(map, number, birth) || mutant("paxos.old-birth-counted")) count++;
+  return count >= majorityOf(map);
+}
+
+/** Values that are to be proposed again, without a gap above `last`. */
+function select({ state }: Turn, { lasts }: Collecting): Entry[] {
+  const reported = [...state.accepted.values(), ...[...lasts.values()].flatMap(({ accepted }) => accepted)];
+  const found: Entry[] = [];
+  let tip = state.lastHash;
+  for (let version = state.last + 1; ; version++) {
+    let best: Entry | null = null;
+    for (const entry of reported) {
+      if (entry.version !== version || !(follows(entry, tip) || mutant("paxos.keep-broken-chain"))) continue;
+      if (best === null || compareBallots(entry.ballot, best.ballot) > 0) best = entry;
+    }
+    if (best === null) break;
+    found.push(best);
+    tip = best.hash;
+  }
+  return found;
+}
+
+/** Not enough of the others answered: the election is lost after all. */
+export function onCollectTimer(turn: Turn): void {
+  const { state, upMs } = turn;
+  if (state.collecting === null) return;
+  mark(turn, "paxos.uncollected", `ballot ${ballotText(state.collecting.ballot)}: ${state.collecting.lasts.size} of ${state.map.members.length - 1} answered`);
+  if (++state.failedCollects >= FAILED_COLLECTS_MAX) {
+    state.demotedUntilMs = upMs + DEMOTED_MS;
+    state.failedCollects = 0;
+    mark(turn, "paxos.demoted", `ranks itself last for ${DEMOTED_MS / 1_000} s: the others are not heard`);
+  }
+  fall(turn);
+}

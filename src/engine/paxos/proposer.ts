@@ -1,0 +1,201 @@
+/**
+ * The leader's half of deciding (sync.md 3.3 and 3.4): batches go out to every member while they become durable here; a
+ * version is chosen when a majority of all voting members has it on disk, and versions are chosen in order. At most four
+ * are in flight; everything that waits becomes one proposal, and nobody waits for a batch to fill.
+ */
+import { utf8 } from "../base/bytes.ts";
+import type { Op } from "../base/effects.ts";
+import type { NodeId } from "../base/ids.ts";
+import { mutant } from "../base/mutant.ts";
+import { encodeBatch, encodedBatchBytes } from "../store/batch.ts";
+import { replicatedKeys } from "../store/keys.ts";
+import type { AnswerOf } from "../wire/messages.ts";
+import { accept } from "./acceptor.ts";
+import { type Ballot, ballotText, compareBallots, sameBallot } from "./ballot.ts";
+import { awaitVersion, holdBack, setQueue } from "./clients.ts";
+import { birthCounts, type ClusterMap, encodeMap, majorityOf, mapIn, memberOf } from "./cluster-map.ts";
+import { hasLagRoom, learn } from "./history.ts";
+import { entryOf } from "./records.ts";
+import { evaluate, PROPOSAL_BYTES_MAX } from "./services.ts";
+import { fall, see } from "./standing.ts";
+import { type Entry, type Leading, leasesHold, mapFor, mark, newestMap, type Outcome, othersOf, scopeOf, send, type Turn } from "./state.ts";
+import { dueTrim } from "./trim.ts";
+import { viewAt } from "./view.ts";
+
+const IN_FLIGHT_MAX = 4;
+/** Row that says under which ballot a version was first proposed: two proposals of one version are never the same bytes. */
+const PROPOSER_KEY = utf8("paxos/proposer");
+
+/** Takes over: what was found is proposed again under this ballot, then a version of its own that settles it. */
+export function lead(turn: Turn, ballot: Ballot, found: readonly Entry[]): void {
+  const { state, upMs } = turn;
+  const leading: Leading = {
+    ballot,
+    sinceMs: upMs,
+    ownVersion: state.last + found.length + 1,
+    newest: state.last,
+    maps: [],
+    accepts: new Map(),
+    sentAtMs: new Map(),
+    heldUntilMs: new Map(),
+    leases: new Map(),
+    reached: new Map(),
+    lastHeldMs: upMs,
+    calls: new Map(),
+    told: state.last,
+    trimVersion: 0,
+    took: [],
+  };
+  state.leading = leading;
+  state.leader = state.config.self;
+  mark(turn, "paxos.leads", `leads epoch ${state.epoch} under ballot ${ballotText(ballot)}: ${found.length} found above ${state.last}`);
+  for (const entry of found) begin(turn, leading, { ...entry, ballot, stored: false });
+  const genesis = newestMap(state).version === 0 ? [mapOp({ version: leading.ownVersion, members: state.map.members })] : [];
+  propose(turn, leading, genesis, []);
+}
+
+const mapOp = (map: ClusterMap): Op => ({ op: "put", key: replicatedKeys.clusterMap(), value: encodeMap(map) });
+
+/** One more version: to everybody else at once, and to the own disk. */
+function propose(turn: Turn, leading: Leading, operations: readonly Op[], outcomes: readonly Outcome[]): void {
+  const { state } = turn;
+  const version = leading.newest + 1;
+  const prev = version === 1 ? null : version === state.last + 1 ? state.lastHash : (state.accepted.get(version - 1)?.hash ?? null);
+  const batch = encodeBatch([...operations, { op: "put", key: PROPOSER_KEY, value: utf8(ballotText(leading.ballot)) }], prev);
+  const entry = entryOf(version, leading.ballot, batch);
+  awaitVersion(turn, entry, outcomes);
+  begin(turn, leading, entry);
+}
+
+function begin(turn: Turn, leading: Leading, entry: Entry): void {
+  const { state, upMs } = turn;
+  leading.newest = entry.version;
+  leading.accepts.set(entry.version, new Map());
+  leading.sentAtMs.set(entry.version, upMs);
+  const map = mapIn(entry.ops);
+  for (const { id } of othersOf(state)) sendBegin(turn, id, entry);
+  leading.told = state.last;
+  if (map !== null) leading.maps.push({ version: entry.version, map });
+  accept(turn, entry, null);
+}
+
+function sendBegin(turn: Turn, to: NodeId, { ballot, version, batch }: Entry): void {
+  const { state } = turn;
+  send(turn, to, { kind: "paxos.begin", ...scopeOf(state), ballot, version, batch, reached: state.last });
+}
+
+/** What was not accepted by somebody since the last renewal is sent once more: the message or its answer was lost. */
+export function beginAgain(turn: Turn, leading: Leading): void {
+  const { state, upMs } = turn;
+  for (let version = state.last + 1; version <= leading.newest; version++) {
+    const entry = state.accepted.get(version);
+    if (entry === undefined || upMs - (leading.sentAtMs.get(version) ?? upMs) < state.config.timing.renewMs) continue;
+    for (const { id, number } of othersOf(state)) if (leading.accepts.get(version)?.has(number) !== true) sendBegin(turn, id, entry);
+  }
+}
+
+/** Proposes as much as the window, the lag and the leases allow. */
+export function pump(turn: Turn): void {
+  const { state, upMs } = turn;
+  const { leading } = state;
+  if (leading === null) return;
+  while (state.queue.length > 0 && mayPropose(turn, leading)) {
+    const version = leading.newest + 1;
+    const { operations, outcomes, left } = evaluate(turn.services, state.queue, viewAt(turn, leading.newest), version);
+    const isLarge = encodedBatchBytes(operations, state.lastHash) > PROPOSAL_BYTES_MAX * 2;
+    if (isLarge && leading.newest > state.last) return; // travels alone: what is in flight is chosen first
+    setQueue(state, left);
+    if (operations.length > 0) propose(turn, leading, operations, outcomes);
+    else holdBack(turn, outcomes, leading.newest);
+    if (isLarge) return;
+  }
+  if (leading.newest - state.last >= IN_FLIGHT_MAX) return;
+  const trim = dueTrim(turn);
+  if (trim !== null) proposeTrim(turn, leading, trim);
+  if (leasesHold(state, upMs)) leading.lastHeldMs = upMs;
+}
+
+export function proposeTrim(turn: Turn, leading: Leading, ops: readonly Op[]): void {
+  leading.trimVersion = leading.newest + 1;
+  mark(turn, "paxos.trim", `trim [${turn.state.first}, ${trimEnd(ops)}) is proposed as version ${leading.trimVersion}`);
+  propose(turn, leading, ops, []);
+}
+
+const trimEnd = (ops: readonly Op[]): string => {
+  const [first] = ops;
+  return first?.op === "delRange" ? String(Number(`0x${first.end.slice(-8).toHex()}`)) : "?";
+};
+
+/** Clients' proposals wait for leases: in a minority they are refused surely, and not left in doubt. */
+function mayPropose({ state, upMs }: Turn, leading: Leading): boolean {
+  if (leading.newest - state.last >= IN_FLIGHT_MAX || !hasLagRoom(state) || !leasesHold(state, upMs)) return false;
+  return leading.maps.length === 0; // a change of members travels alone
+}
+
+export function onAccept(turn: Turn, from: NodeId, body: AnswerOf<"paxos.accept">) {
+  const { state } = turn;
+  const { leading } = state;
+  const member = memberOf(newestMap(state), from);
+  if (leading === null || !sameBallot(leading.ballot, body.ballot) || member === null) return mark(turn, "paxos.late-accept");
+  reach(leading, member.number, body.version);
+  leading.accepts.get(body.version)?.set(member.number, body.birth);
+  choose(turn, leading);
+}
+
+export function reach(leading: Leading, number: number, version: number): void {
+  if ((leading.reached.get(number) ?? 0) < version) leading.reached.set(number, version);
+}
+
+/** Versions that a majority has, in order. The own disk counts like any other, once it has the entry. */
+export function choose(turn: Turn, leading: Leading): void {
+  const { state } = turn;
+  for (let next = state.accepted.get(state.last + 1); next !== undefined && next.version <= leading.newest; next = state.accepted.get(state.last + 1)) {
+    if (!sameBallot(next.ballot, leading.ballot) || !isChosen(turn, leading, next) || !hasLagRoom(state)) return;
+    const { version } = next;
+    note(turn, leading, version);
+    if (!learn(turn, next)) return;
+    leading.accepts.delete(version);
+    leading.sentAtMs.delete(version);
+    while (leading.maps[0] !== undefined && leading.maps[0].version <= version) leading.maps.shift();
+  }
+}
+
+function isChosen({ state }: Turn, leading: Leading, entry: Entry): boolean {
+  const map = mapFor(state, entry.version);
+  const births = new Map(leading.accepts.get(entry.version));
+  const self = memberOf(map, state.config.self);
+  if (entry.stored && self !== null) births.set(self.number, state.config.birth);
+  let count = 0;
+  for (const [number, birth] of births) if (birthCounts(map, number, birth)) count++;
+  return count >= (mutant("paxos.minority-commit") ? Math.floor(map.members.length / 2) : majorityOf(map));
+}
+
+function note({ upMs }: Turn, leading: Leading, version: number): void {
+  leading.took.push({ atMs: upMs, tookMs: upMs - (leading.sentAtMs.get(version) ?? upMs) });
+  if (leading.took.length > 256 || (leading.took[0] !== undefined && leading.took[0].atMs < upMs - 1_000)) leading.took.shift();
+}
+
+/** How long 99 of 100 versions of the last second were in flight, in microseconds: what a provider's rate follows (sync.md 4.6). */
+export function commitP99Us(leading: Leading, upMs: number): number {
+  const took = leading.took.filter(({ atMs }) => atMs >= upMs - 1_000).map(({ tookMs }) => tookMs);
+  took.sort((a, b) => a - b);
+  return Math.min(0xffff_ffff, Math.round((took[Math.floor(took.length * 0.99)] ?? 0) * 1_000));
+}
+
+/** Members learn of it with the next BEGIN or LEASE; where there is none to be sent now, at once. */
+export function tell(turn: Turn): void {
+  const { state } = turn;
+  const { leading } = state;
+  if (leading === null || leading.told >= state.last) return;
+  leading.told = state.last;
+  for (const { id } of othersOf(state)) send(turn, id, { kind: "paxos.commit", ...scopeOf(state), ballot: leading.ballot, reached: state.last });
+}
+
+/** A member promised a newer ballot: this leader is none any more. */
+export function onBeginRefused(turn: Turn, from: NodeId, body: AnswerOf<"paxos.refused">): void {
+  const { state } = turn;
+  see(state, body.promised);
+  if (state.leading === null || compareBallots(body.promised, state.leading.ballot) <= 0) return;
+  mark(turn, "paxos.deposed", `${from} promised ${ballotText(body.promised)}`);
+  fall(turn);
+}

@@ -1,0 +1,341 @@
+/**
+ * What a replica knows (sync.md section 3), as plain data, and how the parts of Paxos speak: every function of a part
+ * takes a `Turn`, changes the state in place and lists its effects. Which field is on disk is said beside it; all others
+ * are gone with the process, and the rules hold without them.
+ */
+import type { Batch, Effect, Snapshot } from "../base/effects.ts";
+import type { ErrorCode } from "../base/errors.ts";
+import type { Hash, NodeId } from "../base/ids.ts";
+import { invariant } from "../base/invariant.ts";
+import type { Answer, Request } from "../wire/messages.ts";
+import { type Ballot, NO_BALLOT } from "./ballot.ts";
+import { birthCounts, type ClusterMap, type Member, majorityOf, memberOf } from "./cluster-map.ts";
+import type { Service } from "./services.ts";
+
+export type PaxosTiming = {
+  /** Counted by the leader from its send, less the margin; by a member from receipt. */
+  readonly leaseMs: number;
+  readonly renewMs: number;
+  /** Until an election without an outcome is tried again. */
+  readonly electMs: number;
+  readonly collectMs: number;
+  /** Until a client is told that it is not known what became of its request. */
+  readonly requestMs: number;
+  /** A new leader trims nothing for so long: holds that an earlier one granted have lapsed by then (sync.md 4.4). */
+  readonly trimWaitMs: number;
+};
+
+export const PAXOS_TIMING: PaxosTiming = { leaseMs: 1_000, renewMs: 300, electMs: 250, collectMs: 1_000, requestMs: 5_000, trimWaitMs: 60_000 };
+/** Clocks of two nodes may differ by this share of a lease. */
+export const CLOCK_MARGIN = 0.1;
+
+export type PaxosConfig = {
+  /** First 8 bytes of what names the cluster. */
+  readonly cluster: Uint8Array;
+  readonly self: NodeId;
+  /** Random, made with the data folder; another one is another disk. */
+  readonly birth: Uint8Array;
+  /** The cluster map of version 0. */
+  readonly members: readonly Member[];
+  readonly timing: PaxosTiming;
+  /** Trim leaves so many versions at least (`paxos_min`). */
+  readonly keepCount: number;
+};
+
+/** A version that is not applied yet: accepted, and above `last`; or chosen, and waiting to be applied. */
+export type Entry = {
+  readonly version: number;
+  readonly ballot: Ballot;
+  readonly batch: Uint8Array;
+  readonly hash: Hash;
+  readonly prev: Hash | null;
+  readonly ops: Batch;
+  /** Values by key in hex, made when first looked up; null is a deleted key. */
+  keys: ReadonlyMap<string, Uint8Array | null> | null;
+  /** Whether it is on this disk. */
+  stored: boolean;
+};
+
+/** Who waits for an outcome: a client of this node, or a member that sent the request on. */
+export type Call = { readonly id: number; readonly isForwarded: boolean; readonly deadlineMs: number };
+export type Command = Call & { readonly from: NodeId; readonly body: Request };
+export type Outcome = Call & { readonly body: Answer };
+/** A read, or an outcome that changed nothing: it may leave only where a read might. */
+export type Read = Call & { readonly ask: Request | null; readonly outcome: Answer | null; readonly onVersion: number };
+
+export type Collecting = {
+  readonly ballot: Ballot;
+  /** The newest map known when it was asked under: a newer one found means to ask again. */
+  readonly mapVersion: number;
+  ownStored: boolean;
+  readonly lasts: Map<number, { readonly birth: Uint8Array; readonly last: number; readonly accepted: readonly Entry[] }>;
+};
+
+export type Leading = {
+  readonly ballot: Ballot;
+  readonly sinceMs: number;
+  /** The first version that is this leader's own: it is settled once that is chosen. */
+  readonly ownVersion: number;
+  /** Newest version proposed. */
+  newest: number;
+  /** Cluster maps that are proposed and not chosen, by version. */
+  readonly maps: { readonly version: number; readonly map: ClusterMap }[];
+  /** Births that accepted each version in flight, by member number. */
+  readonly accepts: Map<number, Map<number, Uint8Array>>;
+  readonly sentAtMs: Map<number, number>;
+  /** Until when each member's lease may be counted on. */
+  readonly heldUntilMs: Map<number, number>;
+  /** When each LEASE under way was sent, by request. */
+  readonly leases: Map<number, number>;
+  /** Newest version each member is known to hold. */
+  readonly reached: Map<number, number>;
+  lastHeldMs: number;
+  /** Calls taken, by sender and its run: a repeated one is not done twice. */
+  readonly calls: Map<string, Set<number>>;
+  /** The version that every member was told to be chosen. */
+  told: number;
+  trimVersion: number;
+  /** How long versions took lately: when chosen, and for how long they were in flight. */
+  readonly took: { readonly atMs: number; readonly tookMs: number }[];
+};
+
+export type Phase = "looking" | "electing" | "collecting" | "leading" | "following" | "syncing";
+/** Who may follow whom; every phase may fall back to looking, and a sync may begin in any. */
+export const paxosTransitions: Record<Phase, readonly Phase[]> = {
+  looking: ["electing", "following", "syncing"],
+  electing: ["collecting", "looking", "following", "syncing"],
+  collecting: ["leading", "looking", "following", "syncing"],
+  leading: ["looking", "following", "syncing"],
+  following: ["looking", "electing", "syncing"],
+  syncing: ["looking"],
+};
+
+export type Purpose =
+  | { readonly kind: "vote"; readonly ballot: Ballot }
+  | { readonly kind: "accept"; readonly version: number; readonly ballot: Ballot }
+  | { readonly kind: "apply"; readonly upTo: number };
+
+export type PaxosState = {
+  readonly config: PaxosConfig;
+  phase: Phase;
+  /** Odd: electing. Even: settled. On disk before it is sent. Invariant: never falls, over crashes too. */
+  epoch: number;
+  /** On disk before any answer under it leaves. Invariant: never falls. */
+  promised: Ballot;
+  /** The highest ballot seen anywhere: the next own one is above it. */
+  seen: Ballot;
+  /** Versions above `last` that this member accepted, each on disk before its ACCEPT leaves. */
+  readonly accepted: Map<number, Entry>;
+  /** Chosen versions that are not applied: reads lay them over the snapshot. */
+  readonly unapplied: Entry[];
+  unappliedBytes: number;
+  /** Rows of `paxos/accepted/` that a start found below `last`: the next apply removes them. */
+  stale: number[];
+  /** Versions held: chosen ones are `[first, last]`, of which those up to `applied` are in the store. */
+  first: number;
+  last: number;
+  /** SHA-256 of the batch of `last`: zeros where there is none. */
+  lastHash: Hash;
+  applied: number;
+  isApplying: boolean;
+  /** A write found no space: applying is tried again after a while. */
+  isFull: boolean;
+  map: ClusterMap;
+  /** Nobody is acked or promised before this: a lease given before the start may still run. */
+  quietUntilMs: number;
+  /** The lease given to a leader: nobody else is acked or promised until it is over. */
+  lease: { readonly ballot: Ballot; readonly leader: NodeId; readonly untilMs: number } | null;
+  /** Who leads, as far as this member knows. */
+  leader: NodeId | null;
+  /** The ballot that `leader` leads under. */
+  leaderBallot: Ballot;
+  /** Names this run of the process to a leader: the wall clock at its start. */
+  run: number;
+  /** The one candidate acked in an epoch. */
+  acked: { readonly epoch: number; readonly candidate: NodeId } | null;
+  electing: { readonly epoch: number; readonly acks: Map<number, Uint8Array> } | null;
+  collecting: Collecting | null;
+  leading: Leading | null;
+  /** Elections won in a row whose COLLECT did not end. */
+  failedCollects: number;
+  /** This member ranks itself last until then. */
+  demotedUntilMs: number;
+  /** A candidate that was acked and never led: its answers do not reach it. */
+  shunned: { readonly candidate: NodeId; readonly untilMs: number } | null;
+  /** The catch-up under way. */
+  fetching: { readonly peer: NodeId; readonly requestId: number } | null;
+  /** A peer whose first version is beyond what this node could take up. */
+  mustSync: NodeId | null;
+  /** The lowest version that a hold keeps from being trimmed (sync.md 4.4). */
+  held: number | null;
+  /** A write was refused for lack of space: nothing is voted until the disk has been read again. */
+  isInDoubt: boolean;
+  readonly writing: Map<number, Purpose>;
+  lastTicket: number;
+  lastRequestId: number;
+  /** Commands not proposed and not sent on. */
+  queue: Command[];
+  queueBytes: number;
+  /** Commands that the leader was asked for, by request. */
+  readonly forwards: Map<number, Command>;
+  /** Outcomes by the version they were computed on, and the hash that it must have. */
+  readonly outcomes: Map<number, { readonly hash: Hash; readonly list: readonly Outcome[] }>;
+  /** Reads that wait for a leader's word that was not asked for yet. */
+  reads: Read[];
+  /** Those that the word under way is for: a later read must not join them. */
+  asked: { readonly requestId: number; readonly reads: readonly Read[] } | null;
+  /** Reads that wait until this node has come to a version. */
+  due: Read[];
+  isSweeping: boolean;
+};
+
+export type PaxosEffect = Effect<Request, Answer>;
+
+export type Turn = {
+  readonly state: PaxosState;
+  readonly services: readonly Service[];
+  readonly snap: Snapshot;
+  readonly timeMs: number;
+  readonly upMs: number;
+  readonly out: PaxosEffect[];
+};
+
+export const ZERO_HASH: Hash = new Uint8Array(32);
+
+export function initialPaxos(config: PaxosConfig): PaxosState {
+  return {
+    config,
+    phase: "looking",
+    epoch: 0,
+    promised: NO_BALLOT,
+    seen: NO_BALLOT,
+    accepted: new Map(),
+    unapplied: [],
+    unappliedBytes: 0,
+    stale: [],
+    first: 1,
+    last: 0,
+    lastHash: ZERO_HASH,
+    applied: 0,
+    isApplying: false,
+    isFull: false,
+    map: { version: 0, members: config.members },
+    quietUntilMs: 0,
+    lease: null,
+    leader: null,
+    leaderBallot: NO_BALLOT,
+    run: 0,
+    acked: null,
+    electing: null,
+    collecting: null,
+    leading: null,
+    failedCollects: 0,
+    demotedUntilMs: 0,
+    shunned: null,
+    fetching: null,
+    mustSync: null,
+    held: null,
+    isInDoubt: false,
+    writing: new Map(),
+    lastTicket: 0,
+    lastRequestId: 0,
+    queue: [],
+    queueBytes: 0,
+    forwards: new Map(),
+    outcomes: new Map(),
+    reads: [],
+    asked: null,
+    due: [],
+    isSweeping: false,
+  };
+}
+
+// ------------------------------------------------------------------ questions
+
+export const selfOf = (state: PaxosState): Member | null => memberOf(state.map, state.config.self);
+
+/** Members other than this node: nobody sends to itself. */
+export const othersOf = ({ map, config }: PaxosState): readonly Member[] => map.members.filter(({ id }) => id !== config.self);
+
+/** Whether this node's disk counts, and nothing is in doubt about it. */
+export function canVote(state: PaxosState): boolean {
+  const self = selfOf(state);
+  return state.phase !== "syncing" && !state.isInDoubt && self !== null && birthCounts(state.map, self.number, state.config.birth);
+}
+
+export const leaseRuns = ({ lease }: PaxosState, upMs: number): boolean => lease !== null && lease.untilMs > upMs;
+
+/** The newest map known: chosen, or proposed by this leader (sync.md 3.7). */
+export const newestMap = ({ leading, map }: PaxosState): ClusterMap => leading?.maps.at(-1)?.map ?? map;
+
+/** The map in force for a version: those of versions below it. */
+export const mapFor = ({ leading, map }: PaxosState, version: number): ClusterMap => leading?.maps.findLast((each) => each.version < version)?.map ?? map;
+
+export const isSettled = ({ leading, last }: PaxosState): boolean => leading !== null && last >= leading.ownVersion;
+
+/** Whether a majority's leases hold at this moment, this member's own included. */
+export function leasesHold({ leading, map, config }: PaxosState, upMs: number): boolean {
+  if (leading === null) return false;
+  let count = 0;
+  for (const member of map.members) if (member.id === config.self || (leading.heldUntilMs.get(member.number) ?? 0) > upMs) count++;
+  return count >= majorityOf(map);
+}
+
+/** Newest version there is here: proposed by this leader, or chosen. */
+export const newestVersion = ({ leading, last }: PaxosState): number => Math.max(leading?.newest ?? 0, last);
+
+// ------------------------------------------------------------------ effects
+
+export const scopeOf = ({ config, epoch }: PaxosState): { readonly cluster: Uint8Array; readonly epoch: number; readonly birth: Uint8Array } => ({
+  cluster: config.cluster,
+  epoch,
+  birth: config.birth,
+});
+
+export function send({ state, out }: Turn, to: NodeId, body: Request): number {
+  const requestId = ++state.lastRequestId;
+  out.push({ kind: "send", to, requestId, body });
+  return requestId;
+}
+
+export function answer({ out }: Turn, id: number, body: Answer): void {
+  out.push({ kind: "answer", id, body });
+}
+
+export function mark({ out }: Turn, name: string, text?: string): void {
+  out.push(text === undefined ? { kind: "mark", name } : { kind: "mark", name, text });
+}
+
+export function arm({ out }: Turn, timer: string, afterMs: number, jitterMs = 0): void {
+  out.push({ kind: "arm", timer, afterMs, jitterMs });
+}
+
+export function halt({ out }: Turn, code: ErrorCode, detail: string): void {
+  out.push({ kind: "halt", code, detail });
+}
+
+/** Why a member does not do what it was asked, and what the asker may not know. */
+export type Refusal = "stranger" | "synchronizing" | "quiet" | "leased" | "behind" | "promised" | "epoch" | "rank" | "gap" | "trimmed" | "not-leader" | "busy";
+
+export function refuse(turn: Turn, id: number, why: Refusal, text: string): void {
+  const { state } = turn;
+  mark(turn, `paxos.${why}`, text);
+  const { promised, first, last } = state;
+  answer(turn, id, { kind: "paxos.refused", ...scopeOf(state), why, promised, first, last, leader: state.leader ?? "" });
+}
+
+/** One commit of both databases. What is listed behind it waits for it. */
+export function write({ state, out }: Turn, purpose: Purpose, batch: Batch, local: Batch): void {
+  const ticket = ++state.lastTicket;
+  state.writing.set(ticket, purpose);
+  out.push({ kind: "write", ticket, db: "replicated", batch, local });
+}
+
+export function enter(turn: Turn, next: Phase): void {
+  const { state } = turn;
+  if (state.phase === next) return;
+  invariant(paxosTransitions[state.phase].includes(next), `paxos: ${next} may follow ${state.phase}`);
+  state.phase = next;
+  if (next !== "electing") state.electing = null;
+  if (next !== "collecting") state.collecting = null;
+}

@@ -1,0 +1,265 @@
+/**
+ * The invariants I1 to I6 of sync.md 5.1 over a simulated cluster, looked at after every event: a node is read again only
+ * where its disk or its newest version changed. The oracle is dumb on purpose: one list of batches by version, and one
+ * map of keys folded from it; it believes nothing that a node says about itself.
+ */
+import { compareBytes, equalBytes, toHex } from "../base/bytes.ts";
+import type { Batch, Op } from "../base/effects.ts";
+import type { NodeId } from "../base/ids.ts";
+import { type Ballot, ballotText, compareBallots, NO_BALLOT } from "../paxos/ballot.ts";
+import { majorityOf } from "../paxos/cluster-map.ts";
+import { hashOf, storedAccepted, storedBatch, storedRange, storedVote } from "../paxos/records.ts";
+import type { Entry, PaxosState } from "../paxos/state.ts";
+import { keyText } from "../store/value.ts";
+import { type DiskImage, DiskSnapshot } from "./disk.ts";
+import type { PaxosCluster } from "./paxos-world.ts";
+import { DAEMON } from "./process.ts";
+
+/** A version as it was chosen, for ever. */
+type Chosen = { readonly hash: Uint8Array; readonly ops: Batch; readonly by: NodeId };
+/** What was last seen of a node. */
+type Seen = {
+  disk: DiskImage | null;
+  last: number;
+  lastHash: Uint8Array | null;
+  epoch: number;
+  promised: Ballot;
+  first: number;
+  applied: number;
+  leading: PaxosState["leading"];
+  process: number;
+  /** Accepted entries on disk, by version. */
+  accepted: Map<number, Ballot>;
+};
+
+const NOTHING: Seen = {
+  disk: null,
+  last: 0,
+  lastHash: null,
+  epoch: 0,
+  promised: NO_BALLOT,
+  first: 1,
+  applied: 0,
+  leading: null,
+  process: 0,
+  accepted: new Map(),
+};
+
+export class PaxosCheckers {
+  /** By version; index 0 is unused. */
+  readonly chosen: (Chosen | undefined)[] = [];
+  /** The newest version that a client was told of. */
+  acknowledged = 0;
+  /** Who looks at each new version: client histories. */
+  onChosen: ((version: number, ops: Batch) => string | null) | null = null;
+  private readonly cluster: PaxosCluster;
+  private readonly seen = new Map<NodeId, Seen>();
+  private readonly leaders = new Map<number, NodeId>();
+  /** Values of every key after each version that touched it, oldest first. */
+  private readonly keys = new Map<string, { readonly version: number; readonly value: Uint8Array | null }[]>();
+
+  constructor(cluster: PaxosCluster) {
+    this.cluster = cluster;
+    for (const id of cluster.nodeIds) this.diskReplaced(id);
+  }
+
+  /** What is wrong, or null. */
+  check(): string | null {
+    for (const id of this.cluster.nodeIds) {
+      const wrong = this.checkNode(id, this.seen.get(id) as Seen);
+      if (wrong !== null) return wrong;
+    }
+    return null;
+  }
+
+  /** The newest version that is known to be chosen. */
+  get newest(): number {
+    return this.chosen.length - 1;
+  }
+
+  /** What a key was as of a version. */
+  valueAt(key: Uint8Array, version: number): { readonly version: number; readonly value: Uint8Array | null } {
+    const writes = this.keys.get(toHex(key)) ?? [];
+    for (let at = writes.length - 1; at >= 0; at--) {
+      const found = writes[at];
+      if (found !== undefined && found.version <= version) return found;
+    }
+    return { version: 0, value: null };
+  }
+
+  /** Whether a key had this version, 0 where it was absent, at some version from `floor` on. */
+  wasAt(key: Uint8Array, version: number, floor: number): boolean {
+    const writes = [{ version: 0, value: null }, ...(this.keys.get(toHex(key)) ?? [])];
+    return writes.some((each, at) => (each.value === null ? 0 : each.version) === version && (writes[at + 1]?.version ?? Number.POSITIVE_INFINITY) > floor);
+  }
+
+  /** I2: what a client was told is on the disks of a majority. */
+  told(version: number): string | null {
+    if (version <= this.acknowledged) return null;
+    this.acknowledged = version;
+    const holders = this.cluster.nodeIds.filter((id) => this.holds(id, version));
+    const wanted = majorityOf({ version: 0, members: this.cluster.members });
+    return holders.length >= wanted ? null : `I2 version ${version} was acknowledged and is on ${holders.join(", ") || "no disk"} only`;
+  }
+
+  private holds(id: NodeId, version: number): boolean {
+    const snap = this.cluster.snapOf(id);
+    if (storedRange(snap).last >= version) return true;
+    const wanted = this.chosen[version]?.hash;
+    for (const entry of storedAccepted(snap)) if (entry.version === version && wanted !== undefined && equalBytes(hashOf(entry.batch), wanted)) return true;
+    return false;
+  }
+
+  // ── one node ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private checkNode(id: NodeId, seen: Seen): string | null {
+    const node = this.cluster.world.node(id);
+    const process = node.running.get(DAEMON) ?? 0;
+    if (process !== seen.process) {
+      const wrong = this.ended(id, seen.process);
+      if (wrong !== null) return wrong;
+      Object.assign(seen, { process, last: 0, lastHash: null, leading: null });
+    }
+    const state = this.cluster.stateOf(id);
+    if (state !== null && state.last !== seen.last) {
+      const wrong = this.checkHistory(id, state, seen);
+      if (wrong !== null) return wrong;
+    }
+    if (state !== null && state.leading !== seen.leading) {
+      seen.leading = state.leading;
+      const wrong = this.checkLeader(id, state);
+      if (wrong !== null) return wrong;
+    }
+    if (node.disk === seen.disk) return null;
+    const before = seen.disk;
+    seen.disk = node.disk;
+    const snap = new DiskSnapshot(node.disk, id);
+    return (before?.dbs.local === node.disk.dbs.local ? null : this.checkVotes(id, snap, seen)) ?? this.checkApplied(id, before, snap, seen);
+  }
+
+  private ended(id: NodeId, process: number): string | null {
+    const end = this.cluster.world.processes.get(process)?.end;
+    return end?.kind === "halted" && end.code !== "STORE_SYNC_FAILED" ? `I1 ${id} halted with ${end.code}: ${end.detail}` : null;
+  }
+
+  /** I1 and I5: every node that holds a version as chosen holds the same batch, and each follows the one before. */
+  private checkHistory(id: NodeId, state: PaxosState, seen: Seen): string | null {
+    if (state.last < seen.last) return `I5 ${id} went back from version ${seen.last} to ${state.last}`;
+    for (const entry of state.unapplied) {
+      if (entry.version <= seen.last) continue;
+      const wrong = this.agree(id, entry);
+      if (wrong !== null) return wrong;
+    }
+    seen.last = state.last;
+    const known = this.chosen[state.last];
+    if (state.last > 0 && known !== undefined && !equalBytes(known.hash, state.lastHash))
+      return `I1 version ${state.last} is ${toHex(state.lastHash).slice(0, 12)} on ${id} and ${toHex(known.hash).slice(0, 12)} on ${known.by}`;
+    return null;
+  }
+
+  private agree(id: NodeId, entry: Entry): string | null {
+    const { version, hash, ops } = entry;
+    const known = this.chosen[version];
+    if (known !== undefined)
+      return equalBytes(known.hash, hash)
+        ? null
+        : `I1 version ${version} is ${toHex(hash).slice(0, 12)} on ${id} and ${toHex(known.hash).slice(0, 12)} on ${known.by}`;
+    if (version > 1 && this.chosen[version - 1] === undefined) return `I5 version ${version} is chosen before ${version - 1}`;
+    this.chosen[version] = { hash, ops, by: id };
+    return this.fold(version, ops) ?? this.onChosen?.(version, ops) ?? null;
+  }
+
+  /** I6, the oracle's half: a version names one value of each key. */
+  private fold(version: number, ops: Batch): string | null {
+    const written = new Set<string>();
+    for (const op of ops) {
+      if (op.op === "delRange") {
+        this.foldRange(version, op);
+        continue;
+      }
+      const key = toHex(op.key);
+      if (written.has(key)) return `I6 version ${version} writes ${keyText(op.key)} twice`;
+      written.add(key);
+      const writes = this.keys.get(key) ?? [];
+      if (writes.length === 0) this.keys.set(key, writes);
+      writes.push({ version, value: op.op === "put" ? op.value : null });
+    }
+    return null;
+  }
+
+  private foldRange(version: number, { key: from, end }: Extract<Op, { op: "delRange" }>): void {
+    for (const [key, writes] of this.keys) {
+      const raw = Uint8Array.fromHex(key);
+      if (compareBytes(from, raw) <= 0 && compareBytes(raw, end) < 0) writes.push({ version, value: null });
+    }
+  }
+
+  /** I3, and I2's other half: one leader an epoch, and each holds all that was acknowledged before it proposes. */
+  private checkLeader(id: NodeId, state: PaxosState): string | null {
+    const { leading } = state;
+    if (leading === null) return null;
+    const other = this.leaders.get(state.epoch);
+    if (other !== undefined && other !== id) return `I3 epoch ${state.epoch} is led by ${id} and by ${other}`;
+    this.leaders.set(state.epoch, id);
+    for (let version = state.last + 1; version <= this.acknowledged; version++) {
+      const [entry, known] = [state.accepted.get(version), this.chosen[version]];
+      if (entry === undefined || known === undefined || !equalBytes(entry.hash, known.hash))
+        return `I2 ${id} leads under ${ballotText(leading.ballot)} without version ${version}, which was acknowledged`;
+    }
+    return null;
+  }
+
+  /** I3 and I4, from the disk: promise and epoch never fall, and nothing is accepted below the promise. */
+  private checkVotes(id: NodeId, snap: DiskSnapshot, seen: Seen): string | null {
+    const { epoch, promised } = storedVote(snap);
+    if (epoch < seen.epoch) return `I3 ${id}: epoch fell from ${seen.epoch} to ${epoch}`;
+    if (compareBallots(promised, seen.promised) < 0) return `I3 ${id}: promise fell from ${ballotText(seen.promised)} to ${ballotText(promised)}`;
+    const accepted = new Map<number, Ballot>();
+    for (const { version, ballot } of storedAccepted(snap)) {
+      accepted.set(version, ballot);
+      const before = seen.accepted.get(version);
+      if (before !== undefined && compareBallots(before, ballot) === 0) continue;
+      if (compareBallots(ballot, seen.promised) < 0)
+        return `I4 ${id} accepted version ${version} under ${ballotText(ballot)}, promised ${ballotText(seen.promised)}`;
+    }
+    Object.assign(seen, { epoch, promised, accepted });
+    return null;
+  }
+
+  /** I5 and I6, from the disk: `[first, last]` has no gap, trim leaves enough, and rows are what the batches say. */
+  private checkApplied(id: NodeId, before: DiskImage | null, snap: DiskSnapshot, seen: Seen): string | null {
+    if (before?.dbs.replicated === this.cluster.world.node(id).disk.dbs.replicated) return null;
+    const { first, last } = storedRange(snap);
+    if (first < seen.first || last < seen.applied) return `I5 ${id}: versions fell from [${seen.first}, ${seen.applied}] to [${first}, ${last}]`;
+    if (first > seen.first) {
+      const left = last - first + 1;
+      if (left < this.cluster.keepCount) return `I5 ${id}: a trim left ${left} versions, at least ${this.cluster.keepCount} are kept`;
+      if (storedBatch(snap, first - 1) !== undefined) return `I5 ${id}: version ${first - 1} is below first and was not removed`;
+    }
+    for (let version = Math.max(seen.applied + 1, first); version <= last; version++) {
+      const known = this.chosen[version];
+      if (known === undefined) return `I5 ${id} applied version ${version}, which is not known to be chosen`;
+      const wrong = this.checkRows(id, snap, known.ops, last);
+      if (wrong !== null) return wrong;
+    }
+    Object.assign(seen, { first, applied: last });
+    return null;
+  }
+
+  private checkRows(id: NodeId, snap: DiskSnapshot, ops: Batch, last: number): string | null {
+    for (const op of ops) {
+      if (op.op === "delRange") continue;
+      const wanted = this.valueAt(op.key, last);
+      const found = snap.get("replicated", op.key);
+      const isEqual = wanted.value === null ? found === undefined : found !== undefined && equalBytes(found, wanted.value);
+      const wroteAt = snap.wroteAt("replicated", op.key) ?? wanted.version;
+      if (!isEqual || wroteAt !== wanted.version) return `I6 ${id}: ${keyText(op.key)} is not what version ${wanted.version} made of it`;
+    }
+    return null;
+  }
+
+  /** A disk was lost, or an older copy put in its place: what it once said binds it no more. */
+  diskReplaced(id: NodeId): void {
+    this.seen.set(id, { ...NOTHING, accepted: new Map(), disk: null });
+  }
+}

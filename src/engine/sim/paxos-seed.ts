@@ -1,0 +1,252 @@
+/**
+ * One seed of the area `sync`: a cluster drawn from the seed, clients and faults in an order drawn from it, every invariant
+ * looked at after every event (safety phase); then a majority is healed, the rest stays dead, and writes must go through
+ * within ten virtual seconds, all live stores become equal (liveness phase, L1 of sync.md 5.1).
+ */
+import { utf8 } from "../base/bytes.ts";
+import type { NodeId } from "../base/ids.ts";
+import { nextBelow, nextChance, nextOf, type Prng, prng } from "../base/prng.ts";
+import { storedRange } from "../paxos/records.ts";
+import type { SeedReport } from "./area.ts";
+import { diffDisks } from "./disk.ts";
+import { PERFECT_LINK } from "./network.ts";
+import { PaxosCheckers } from "./paxos-checkers.ts";
+import { PaxosClients, put, read, remove } from "./paxos-clients.ts";
+import { type PaxosCall, PaxosCluster } from "./paxos-world.ts";
+import { DAEMON } from "./process.ts";
+import { runFor } from "./steer.ts";
+
+/** Events of a safety phase where nobody says: a few dozen seconds of virtual time with a dozen faults. */
+export const SEED_EVENTS = 6_000;
+const FAULTS = ["crash", "cut", "isolate", "pause", "full", "fsync", "slow", "replay", "disk"] as const;
+const REPLAYED = [
+  "paxos.begin",
+  "paxos.collect",
+  "paxos.lease",
+  "paxos.commit",
+  "paxos.elect",
+  "paxos.accept",
+  "paxos.last",
+  "paxos.lease-ack",
+  "paxos.version",
+];
+const KEYS = ["a", "b", "c"];
+/** Requests of clients that may be open at once. */
+const OPEN_MAX = 24;
+const PROGRESS_MS = 10_000;
+const EQUAL_MS = 10_000;
+
+export function runPaxosSeed(seed: number, eventsMax = SEED_EVENTS, onLine?: (line: string) => void): SeedReport {
+  return new SeedRun(seed, eventsMax, onLine).run();
+}
+
+class SeedRun {
+  private readonly seed: number;
+  private readonly eventsMax: number;
+  private readonly onLine: ((line: string) => void) | undefined;
+  private readonly dice: Prng;
+  private readonly cluster: PaxosCluster;
+  private readonly clients: PaxosClients;
+  /** Faults this seed may use; drawn once, so that some seeds are about one thing. */
+  private readonly allowed: ReadonlySet<(typeof FAULTS)[number]>;
+  /** Mostly no faults at all for a while: leases and pipelines need quiet to fill. */
+  private readonly faultShare: number;
+
+  constructor(seed: number, eventsMax: number, onLine?: (line: string) => void) {
+    this.seed = seed;
+    this.eventsMax = eventsMax;
+    this.onLine = onLine;
+    this.dice = prng(seed ^ 0x5eed);
+    const nodeCount = nextChance(this.dice, 0.7) ? 3 : 5;
+    const slow = nextChance(this.dice, 0.3);
+    const lossy = nextChance(this.dice, 0.5);
+    this.cluster = new PaxosCluster({
+      seed,
+      nodeCount,
+      recording: onLine !== undefined,
+      keepCount: 12,
+      timing: { trimWaitMs: 1_000, requestMs: 3_000 },
+      sharesRank: nextChance(this.dice, 0.3),
+      flushMs: [0, slow ? 40 : 4],
+      keep: "random",
+    });
+    const { world, nodeIds } = this.cluster;
+    for (const id of nodeIds) world.node(id).clockRate = 0.96 + nextBelow(this.dice, 81) / 1_000;
+    world.network.faults = { delayMs: [1, slow ? 120 : 12], loss: lossy ? 0.03 : 0, repeat: lossy ? 0.05 : 0, corrupt: lossy ? 0.003 : 0 };
+    const checkers = new PaxosCheckers(this.cluster);
+    this.clients = new PaxosClients(this.cluster, checkers);
+    world.check = () => checkers.check() ?? this.clients.check();
+    this.allowed = new Set(FAULTS.filter(() => nextChance(this.dice, 0.5)));
+    this.faultShare = nextOf(this.dice, [2, 6, 12]);
+  }
+
+  run(): SeedReport {
+    const { world } = this.cluster;
+    this.cluster.startNodes();
+    runFor(world, 2_000);
+    while (world.eventCount < this.eventsMax && world.violations.length === 0) {
+      this.act();
+      this.drift(nextBelow(this.dice, 30));
+    }
+    if (world.violations.length === 0) this.heal();
+    if (this.onLine !== undefined) for (const line of world.trace.since(0)) this.onLine(line);
+    const [violation] = world.violations;
+    return { seed: this.seed, events: world.eventCount, traceHash: world.trace.hash, violation: violation ?? null, marks: world.trace.marks };
+  }
+
+  private drift(count: number): void {
+    const { world } = this.cluster;
+    for (let i = 0; i < count && world.violations.length === 0; i++) if (!world.step()) return;
+  }
+
+  // ── safety phase ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private act(): void {
+    const roll = nextBelow(this.dice, 100);
+    if (roll < this.faultShare) this.fault();
+    else if (roll < this.faultShare + 8) this.revive();
+    else if (this.clients.openCount < OPEN_MAX) this.ask();
+  }
+
+  private ask(): void {
+    const { nodeIds } = this.cluster;
+    const id = nextOf(this.dice, nodeIds);
+    if (!this.cluster.isUp(id)) return;
+    const key = nextOf(this.dice, KEYS);
+    const roll = nextBelow(this.dice, 10);
+    if (roll < 4) this.clients.ask(id, put(key, this.clients.nextValue()));
+    else if (roll < 5)
+      this.clients.ask(id, put(key, this.clients.nextValue(), { ifMatch: this.clients.checkers.valueAt(kvKey(key), Number.MAX_SAFE_INTEGER).version }));
+    else if (roll < 6) this.clients.ask(id, put(key, this.clients.nextValue(), { ifNoneMatch: true }));
+    else if (roll < 7) this.clients.ask(id, remove(key));
+    else this.clients.ask(id, read(key, nextChance(this.dice, 0.1)));
+  }
+
+  /** Ends one standing fault, most often by starting a node that is down. */
+  private revive(): void {
+    const { world, nodeIds } = this.cluster;
+    const id = nextOf(this.dice, nodeIds);
+    const node = world.node(id);
+    if (!node.running.has(DAEMON)) world.startNode(id);
+    else if (node.paused) world.resumeNode(id);
+    else if (node.faults.paused) world.resumeDisk(id);
+    else if (node.faults.full) node.faults.full = false;
+    else world.network.heal();
+  }
+
+  private fault(): void {
+    const { world, nodeIds } = this.cluster;
+    const kind = nextOf(this.dice, FAULTS);
+    if (!this.allowed.has(kind)) return;
+    const id = nextChance(this.dice, 0.5) ? (this.cluster.leader() ?? nextOf(this.dice, nodeIds)) : nextOf(this.dice, nodeIds);
+    switch (kind) {
+      case "crash":
+        if (this.cluster.isUp(id)) world.crashNode(id);
+        if (nextChance(this.dice, 0.6)) world.startNode(id);
+        return;
+      case "cut":
+        world.network.cut(id, nextOf(this.dice, nodeIds));
+        return;
+      case "isolate":
+        for (const other of nodeIds)
+          for (const [from, to] of [
+            [id, other],
+            [other, id],
+          ] as const)
+            world.network.cut(from, to);
+        return;
+      case "pause":
+        world.pauseNode(id);
+        return;
+      case "full":
+        if (nextChance(this.dice, 0.5)) world.node(id).faults.full = true;
+        else world.node(id).faults.fullNext = 1 + nextBelow(this.dice, 2);
+        return;
+      case "fsync":
+        if (nextChance(this.dice, 0.3)) world.node(id).faults.failNext = 1;
+        return;
+      case "slow":
+        for (const other of nodeIds) if (other !== id) world.network.setLink(id, other, { ...PERFECT_LINK, delayMs: [100, 900] });
+        return;
+      case "disk":
+        world.pauseDisk(id);
+        return;
+      default:
+        this.replay();
+    }
+  }
+
+  private replay(): void {
+    const { courier, network } = this.cluster.world;
+    const frame = network.lastDelivered({ kind: nextOf(this.dice, REPLAYED), from: "*", to: "*" });
+    if (frame !== undefined) courier.launch(courier.copyOf(frame), nextBelow(this.dice, 3_000));
+  }
+
+  // ── liveness phase ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** A majority comes back, on whole links; the others stay as dead as they are. */
+  private heal(): void {
+    const { world, nodeIds } = this.cluster;
+    world.network.faults = PERFECT_LINK;
+    world.network.heal();
+    const live = this.drawMajority();
+    if (live.length * 2 <= nodeIds.length) return;
+    for (const id of nodeIds) {
+      const { faults, paused } = world.node(id);
+      Object.assign(faults, { full: false, fullNext: 0, failNext: 0 });
+      if (paused) world.resumeNode(id);
+      if (faults.paused) world.resumeDisk(id);
+      if (!live.includes(id) && this.cluster.isUp(id)) world.crashNode(id);
+      if (live.includes(id) && !this.cluster.isUp(id)) world.startNode(id);
+    }
+    if (!this.progresses(live)) return;
+    runFor(world, EQUAL_MS, () => world.violations.length > 0 || this.areEqual(live));
+    if (world.violations.length === 0 && !this.areEqual(live))
+      this.broken(`L1 stores of ${live.join(", ")} are not equal ${EQUAL_MS / 1_000} s after the last write`);
+  }
+
+  private drawMajority(): NodeId[] {
+    const { nodeIds } = this.cluster;
+    const least = Math.floor(nodeIds.length / 2) + 1;
+    // whoever is behind what others trimmed needs the store's synchronisation, which is not what this phase is about
+    const ranges = nodeIds.map((id) => storedRange(this.cluster.snapOf(id)));
+    const first = Math.max(...ranges.map((range) => range.first));
+    const left = nodeIds.filter((_, at) => (ranges[at]?.last ?? 0) + 1 >= first);
+    const count = Math.min(left.length, least + nextBelow(this.dice, nodeIds.length - least + 1));
+    return Array.from({ length: count }, () => left.splice(nextBelow(this.dice, left.length), 1)[0] as NodeId);
+  }
+
+  private progresses(live: readonly NodeId[]): boolean {
+    const { world } = this.cluster;
+    for (const id of live) {
+      const endMs = world.nowMs + PROGRESS_MS;
+      let call: PaxosCall | null = null;
+      while (world.nowMs < endMs && world.violations.length === 0) {
+        call = this.clients.ask(id, put("live", this.clients.nextValue()));
+        const asked = call;
+        runFor(world, endMs - world.nowMs, () => asked.state !== "waiting" || world.violations.length > 0);
+        if (asked.body?.kind === "kv.written") break;
+        runFor(world, 100); // a client that was refused tries again
+      }
+      if (world.violations.length > 0) return false;
+      if (call?.body?.kind !== "kv.written") {
+        this.broken(`L1 a write at ${id} did not go through within ${PROGRESS_MS / 1_000} s of a whole majority`);
+        return false;
+      }
+    }
+    return true;
+  }
+
+  private areEqual(live: readonly NodeId[]): boolean {
+    const { world } = this.cluster;
+    const [one, ...others] = live.map((id) => world.node(id).disk);
+    return one !== undefined && others.every((other) => diffDisks(one, other, "replicated", 1).length === 0);
+  }
+
+  private broken(invariant: string): void {
+    const { world } = this.cluster;
+    world.violations.push({ invariant, at: world.eventCount });
+  }
+}
+
+const kvKey = (key: string): Uint8Array => utf8(`kv/key/${key}`);

@@ -1,0 +1,122 @@
+/**
+ * A simulated cluster of symmetric replicas: names, ranks and births made from the seed, each node one daemon built by
+ * `node/assemble.ts` as real nodes are. Stories and seed runs of the area `sync` both start here.
+ */
+import { utf8 } from "../base/bytes.ts";
+import type { NodeId } from "../base/ids.ts";
+import { assembleReplica, type ReplicaCore } from "../node/assemble.ts";
+import type { Member } from "../paxos/cluster-map.ts";
+import { PAXOS_TIMING, type PaxosConfig, type PaxosState, type PaxosTiming } from "../paxos/state.ts";
+import { type Answer, answers, type Request, requests } from "../wire/messages.ts";
+import { DiskSnapshot } from "./disk.ts";
+import type { LinkFaults } from "./network.ts";
+import { type ClientCall, DAEMON, type Keep } from "./process.ts";
+import { type WireCodec, World } from "./world.ts";
+
+export type PaxosWorld = World<Request, Answer>;
+export type PaxosCall = ClientCall<Answer>;
+
+export type PaxosWorldOptions = {
+  readonly seed: number;
+  readonly nodeCount: number;
+  readonly recording: boolean;
+  /** Trim keeps so many versions. */
+  readonly keepCount: number;
+  readonly timing?: Partial<PaxosTiming>;
+  /** Two members of one rank: the number tells them apart. */
+  readonly sharesRank?: boolean;
+  readonly link?: Partial<LinkFaults>;
+  readonly flushMs?: readonly [number, number];
+  readonly keep?: Keep;
+};
+
+const wire: WireCodec<Request, Answer, Request, Answer> = {
+  encodeRequest: (body) => requests.encode(body),
+  decodeRequest: (raw) => requests.decode(raw),
+  encodeAnswer: (body) => answers.encode(body),
+  decodeAnswer: (raw) => answers.decode(raw),
+};
+
+const NAMES = "abcdefghi";
+export const NODES_MAX = NAMES.length;
+
+export class PaxosCluster {
+  readonly world: PaxosWorld;
+  readonly members: readonly Member[];
+  readonly keepCount: number;
+  /** The log whose register the service `log` holds. */
+  readonly log: Uint8Array;
+  private readonly options: PaxosWorldOptions;
+  private readonly clusterId: Uint8Array;
+  /** Cores of the daemons that run, or ran last. */
+  private readonly cores = new Map<NodeId, ReplicaCore>();
+
+  constructor(options: PaxosWorldOptions) {
+    const { seed, nodeCount, keepCount, sharesRank = false, timing: _, ...rest } = options;
+    this.options = options;
+    this.keepCount = keepCount;
+    this.clusterId = digest(`${seed}/cluster`).slice(0, 8);
+    this.log = digest(`${seed}/log`).slice(0, 8);
+    this.members = Array.from({ length: nodeCount }, (_, at) => ({
+      id: NAMES[at] as NodeId,
+      number: at + 1,
+      rank: sharesRank && at === nodeCount - 1 ? at - 1 : at,
+      birth: digest(`${seed}/${at}/birth`).slice(0, 8),
+    }));
+    this.world = new World({ seed, wire, periodic: () => true, ...rest });
+    for (const { id } of this.members) this.world.addNode(id, { daemon: () => this.start(id) });
+  }
+
+  get nodeIds(): readonly NodeId[] {
+    return this.members.map(({ id }) => id);
+  }
+
+  private start(id: NodeId): ReplicaCore {
+    const core = assembleReplica(this.configOf(id), [{ log: this.log, epoch: 1, primary: "a" }]);
+    this.cores.set(id, core);
+    return core;
+  }
+
+  private configOf(self: NodeId): PaxosConfig {
+    const { timing, keepCount } = this.options;
+    const birth = this.members.find(({ id }) => id === self)?.birth ?? new Uint8Array(8);
+    return { cluster: this.clusterId, self, birth, members: this.members, timing: { ...PAXOS_TIMING, ...timing }, keepCount };
+  }
+
+  /** The state of a node's daemon, or null where it is down. */
+  stateOf(id: NodeId): PaxosState | null {
+    return this.isUp(id) ? (this.cores.get(id)?.state ?? null) : null;
+  }
+
+  isUp(id: NodeId): boolean {
+    return this.world.running(id, DAEMON) !== null;
+  }
+
+  snapOf(id: NodeId): DiskSnapshot {
+    return new DiskSnapshot(this.world.node(id).disk, id);
+  }
+
+  startNodes(): void {
+    for (const id of this.nodeIds) this.world.startNode(id);
+  }
+
+  /** The settled leader of the newest ballot, or null. */
+  leader(): NodeId | null {
+    let best: { id: NodeId; round: number } | null = null;
+    for (const id of this.nodeIds) {
+      const leading = this.stateOf(id)?.leading;
+      if (leading && (best === null || leading.ballot.round > best.round)) best = { id, round: leading.ballot.round };
+    }
+    return best?.id ?? null;
+  }
+
+  request(id: NodeId, body: Request): PaxosCall {
+    return this.world.request(id, body);
+  }
+}
+
+function digest(text: string): Uint8Array {
+  const out = new Uint8Array(32);
+  Bun.SHA256.hash(utf8(text), out);
+  return out;
+}
