@@ -50,9 +50,9 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 /** One line for each planted mistake: the first seed that sees it. */
 async function hunt(ctx: Answering, area: Area): Promise<void> {
   const { hasMutants } = await import("../engine/base/mutant.ts");
-  const { huntMutant, MUTANT_SEEDS_MAX, parseMutants, printMutant } = await import("../engine/sim/mutants.ts");
+  const { huntMutant, isHuntedBy, MUTANT_SEEDS_MAX, parseMutants, printMutant } = await import("../engine/sim/mutants.ts");
   if (!hasMutants) throw new EngineError("USAGE", "sim run --mutants: a release has no planted mistakes; run `npm run sim -- --mutants` in a source tree");
-  const known = parseMutants(await readFile("fixtures/mutants.txt", "utf8")).filter(({ mutant }) => mutant.startsWith(`${area.name}.`));
+  const known = parseMutants(await readFile("fixtures/mutants.txt", "utf8")).filter(({ mutant }) => isHuntedBy(area, mutant));
   for (const { mutant } of known) {
     const found = await huntMutant(area, mutant, turn);
     if (found !== null) await ctx.answer(found, printMutant(found));

@@ -4,26 +4,23 @@
  */
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { areaNamed } from "../../src/engine/sim/area.ts";
 import { areas } from "../../src/engine/sim/areas.ts";
-import { firstWord, parseMutants, runWithMutant } from "../../src/engine/sim/mutants.ts";
+import { firstWord, isHuntedBy, parseMutants, runWithMutant } from "../../src/engine/sim/mutants.ts";
 
 const kept = parseMutants(readFileSync(new URL("../../fixtures/mutants.txt", import.meta.url), "utf8"));
-/** Planted for the store and the volume in the same way; their areas bring their own lines. */
-const area = areaNamed("merge", areas);
-
 describe("planted mistakes", () => {
   for (const { mutant, seed, invariant } of kept) {
     test(`${mutant} is seen by seed ${seed}`, () => {
-      const { violation } = runWithMutant(area, mutant, seed);
+      const area = areas.find((each) => isHuntedBy(each, mutant));
+      const { violation } = runWithMutant(area!, mutant, seed);
       expect(violation === null ? "nothing broke" : firstWord(violation.invariant)).toBe(invariant);
     }, 60_000);
   }
 
-  test("every mistake of the merge in the sources has a line", () => {
+  test("every mistake of the merge and of Paxos in the sources has a line", () => {
     const named = new Set<string>();
     for (const file of new Bun.Glob("src/engine/**/*.ts").scanSync())
-      for (const [, name = ""] of readFileSync(file, "utf8").matchAll(/mutant\("(merge\.[a-z-]+)"\)/g)) named.add(name);
+      for (const [, name = ""] of readFileSync(file, "utf8").matchAll(/mutant\("((?:merge|paxos)\.[a-z-]+)"\)/g)) named.add(name);
     expect([...named].sort()).toEqual(kept.map(({ mutant }) => mutant).sort());
   });
 });

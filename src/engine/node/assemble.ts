@@ -2,7 +2,7 @@
  * Binds the cores to their state: what runs in a node's daemon, what a step process runs, and the register beside it.
  * Both drivers build nodes here, so the simulator runs what ships. Knows no clock, socket or file.
  */
-import type { Core, Effect, Event, Snapshot } from "../base/effects.ts";
+import type { Clocks, Core, Effect, Event, Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { initialBackup, stepBackup } from "../merge/backup.ts";
@@ -16,7 +16,7 @@ import { initialQueue, stepQueue } from "../merge/queue.ts";
 import { isReceiverRequest, stepReceiver } from "../merge/receiver.ts";
 import { initialRegister, stepRegister } from "../merge/register.ts";
 import { initialStorage, isStorageRequest, stepStorage } from "../merge/storage.ts";
-import { stepPaxos } from "../paxos/paxos.ts";
+import { beginSync, endSync, factsOf, isPaxosRequest, type ReplicaFacts, setHeld, stepPaxos } from "../paxos/paxos.ts";
 import { kvService } from "../paxos/service-kv.ts";
 import { logService, type RegisterOwner } from "../paxos/service-log.ts";
 import { initialPaxos, type PaxosConfig, type PaxosState } from "../paxos/state.ts";
@@ -144,14 +144,35 @@ export function assembleStep(config: MergeConfig, name: StepName, ends: WarmEnds
   }
 }
 
-/** A replica, and its state for whoever shows it or carries facts between it and the synchronisation. */
-export type ReplicaCore = Core<Request, Answer, Request, Answer> & { readonly state: PaxosState };
+/** A replica, and what assembly carries between it and the store's synchronisation: facts out, and three words in. */
+export type ReplicaCore = Core<Request, Answer, Request, Answer> & {
+  /** For status and checkers: nobody else changes it. */
+  readonly state: PaxosState;
+  /** Whether a request is the replica's. */
+  handles(body: Request): boolean;
+  facts(upMs: number): ReplicaFacts;
+  /** The lowest version that a live hold keeps, or null. */
+  hold(lowest: number | null): void;
+  /** The flag is being set, or was found set: abstain from here on. */
+  beginSync(clocks: Clocks, snap: Snapshot): readonly Effect<Request, Answer>[];
+  /** The flag is off and the store is whole. */
+  endSync(clocks: Clocks, snap: Snapshot): readonly Effect<Request, Answer>[];
+};
 
-/** One member of the cluster: Paxos with the services `kv` and `log`. Requests are those of `isPaxosRequest`. */
+/** One member of the cluster: Paxos with the services `kv` and `log`. */
 export function assembleReplica(config: PaxosConfig, registers: readonly RegisterOwner[]): ReplicaCore {
   const state = initialPaxos(config);
   const services = [kvService, logService(registers)];
-  return { name: "replica", state, step: (event, snap) => stepPaxos(state, services, event, snap) };
+  return {
+    name: "replica",
+    state,
+    step: (event, snap) => stepPaxos(state, services, event, snap),
+    handles: (body) => isPaxosRequest(services, body),
+    facts: (upMs) => factsOf(state, upMs),
+    hold: (lowest) => setHeld(state, lowest),
+    beginSync: (clocks, snap) => beginSync(state, services, clocks, snap),
+    endSync: (clocks, snap) => endSync(state, services, clocks, snap),
+  };
 }
 
 /** The register as a local record: it runs in the process that asks it. */

@@ -52,7 +52,13 @@ export function onBegin(turn: Turn, id: number, from: NodeId, body: RequestOf<"p
   const { state } = turn;
   const { ballot, version } = body;
   see(state, ballot);
-  if (!canVote(state)) return refuse(turn, id, state.phase === "syncing" ? "synchronizing" : "stranger", `version ${version} of ${from} is not accepted`);
+  if (!canVote(state))
+    return refuse(
+      turn,
+      id,
+      state.phase === "syncing" ? "synchronizing" : state.isInDoubt ? "busy" : "stranger",
+      `version ${version} of ${from} is not accepted`,
+    );
   if (compareBallots(ballot, state.promised) < 0 && !mutant("paxos.accept-below-promise"))
     return refuse(turn, id, "promised", `${ballotText(state.promised)} is promised, version ${version} comes under ${ballotText(ballot)}`);
   commitUpTo(turn, from, ballot, Math.min(body.reached, version - 1));

@@ -21,7 +21,6 @@ import {
   type Command,
   type Entry,
   isSettled,
-  type Leading,
   leasesHold,
   mark,
   type Outcome,
@@ -37,7 +36,7 @@ import { viewAt } from "./view.ts";
 /** Requests and bytes that wait for a proposal: above it new ones are refused. */
 const QUEUE_COUNT_MAX = 16_384;
 const QUEUE_BYTES_MAX = 64 * 1_024 * 1_024;
-/** Of each sender, in one leadership. */
+/** Of each sender's run. */
 const CALLS_REMEMBERED = 32_768;
 const SWEEP_MS = 250;
 export const SWEEP_TIMER = "sweep";
@@ -62,8 +61,11 @@ export function onClient(turn: Turn, id: number, from: NodeId, body: Request) {
 export function onCall(turn: Turn, id: number, peer: NodeId, { ballot, run, number, from, body }: RequestOf<"paxos.call">) {
   const { state, upMs, services } = turn;
   const { leading } = state;
+  if (!isNew(state, peer, run, number)) {
+    mark(turn, "paxos.repeated-call", `call ${number} of ${peer} was taken before`);
+    return answer(turn, id, { kind: "paxos.noted" }); // a refusal would be taken for one of the first
+  }
   if (leading === null || !sameBallot(leading.ballot, ballot)) return refuse(turn, id, "not-leader", `a call of ${peer} came to a member that does not lead`);
-  if (!isNew(leading, `${peer} ${run}`, number)) return mark(turn, "paxos.repeated-call", `call ${number} of ${peer} was taken before`);
   const call: Call = { id, isForwarded: true, deadlineMs: upMs + state.config.timing.requestMs };
   const asked = decoded(() => requests.decode(body));
   const service = asked === null ? null : serviceOf(services, asked);
@@ -72,17 +74,18 @@ export function onCall(turn: Turn, id: number, peer: NodeId, { ballot, run, numb
   admit(turn, { ...call, from: from as NodeId, body: asked });
 }
 
-/** Numbers far below the highest one are as good as seen: what comes so late is a repeat. */
-function isNew({ calls }: Leading, sender: string, number: number): boolean {
-  const seen = calls.get(sender) ?? new Set<number>();
-  calls.set(sender, seen);
-  if (seen.has(number)) return false;
-  const [oldest] = seen;
-  if (seen.size === CALLS_REMEMBERED && oldest !== undefined) {
-    if (number < oldest) return false;
-    seen.delete(oldest);
+/** Numbers far below the newest ones are as good as seen: what comes so late is a repeat. */
+function isNew({ calls }: PaxosState, peer: NodeId, run: number, number: number): boolean {
+  let known = calls.get(peer);
+  if (known === undefined || known.run < run) {
+    known = { run, numbers: new Set() };
+    calls.set(peer, known);
   }
-  seen.add(number);
+  const [oldest] = known.numbers;
+  const isFull = known.numbers.size >= CALLS_REMEMBERED && oldest !== undefined;
+  if (known.run > run || known.numbers.has(number) || (isFull && number < oldest)) return false;
+  if (isFull) known.numbers.delete(oldest);
+  known.numbers.add(number);
   return true;
 }
 

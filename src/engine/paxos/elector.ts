@@ -18,6 +18,8 @@ const LAST_RANK = 1_000_000;
 const SHUNNED_MS = 5_000;
 /** An ack waits for its winner through this many election times. */
 const ACK_WAIT = 4;
+/** With a majority's acks the others have this part of an election's time left. */
+const LAST_CALL = 5;
 
 const rankOf = (state: PaxosState, upMs: number): number => (upMs < state.demotedUntilMs ? LAST_RANK : (selfOf(state)?.rank ?? LAST_RANK));
 
@@ -29,7 +31,7 @@ export function onElectTimer(turn: Turn) {
   if (state.phase === "looking" && state.acked !== null && state.acked.epoch === state.epoch && state.acked.candidate !== state.config.self)
     state.shunned = { candidate: state.acked.candidate, untilMs: upMs + SHUNNED_MS };
   if (state.phase === "following") {
-    mark(turn, "paxos.leader-silent", `no lease from ${state.leader ?? "anyone"} any more`);
+    mark(turn, "paxos.leader-silent", `no lease from ${state.lease?.leader ?? "anyone"} any more`);
     fall(turn);
   }
   if (abstains(turn, true) !== null || state.mustSync !== null || state.phase === "leading" || state.phase === "collecting") return lookLater(turn);
@@ -94,6 +96,7 @@ export function onAck(turn: Turn, from: NodeId, body: AnswerOf<"paxos.ack">) {
   if (!birthCounts(state.map, member.number, body.birth)) return mark(turn, "paxos.old-birth", `an ack of another disk of ${from} does not count`);
   electing.acks.set(member.number, body.birth);
   if (electing.acks.size === state.map.members.length) win(turn);
+  else if (electing.acks.size === majorityOf(state.map)) arm(turn, ELECT_TIMER, Math.ceil(state.config.timing.electMs / LAST_CALL));
 }
 
 /** An even epoch has one winner; its COLLECT decides whether it leads. */

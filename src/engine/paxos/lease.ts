@@ -32,7 +32,7 @@ import {
 } from "./state.ts";
 
 /** A leader without a majority's leases for so many of them stands down: somebody else may be able to lead. */
-const LEASES_MISSED_MAX = 3;
+const LEASES_MISSED_MAX = 2;
 
 /** Gives every member, this one included, a new lease. */
 export function renew(turn: Turn) {
@@ -88,7 +88,7 @@ function follow(turn: Turn, from: NodeId, { ballot, leaseMs, reached, first, epo
     state.epoch = epoch;
     write(turn, { kind: "vote", ballot: state.promised }, [], [putVote(state)]);
   }
-  arm(turn, ELECT_TIMER, leaseMs, state.config.timing.electMs);
+  arm(turn, ELECT_TIMER, mutant("paxos.self-vote-in-lease") ? leaseMs / 3 : leaseMs, state.config.timing.electMs);
   if (!lookBehind(turn, from, first)) {
     state.mustSync = null;
     commitUpTo(turn, from, ballot, reached);

@@ -128,7 +128,7 @@ function probeReply({ state }: Turn): AnswerOf<"paxos.probe-reply"> {
   const { first, last, lastHash: hash, promised, phase, leader, leading } = state;
   const quorum = leading === null ? [] : [...leading.heldUntilMs.keys()].sort((a, b) => a - b);
   const synchronizing = phase === "syncing";
-  return { kind: "paxos.probe-reply", ...scopeOf(state), first, last, hash, floor: 0, synchronizing, promised, leader: leader ?? "", quorum };
+  return { kind: "paxos.probe-reply", ...scopeOf(state), first, last, hash, floor: 0, synchronizing, promised, quorum, leader: leader ?? "" };
 }
 
 function onMessage(turn: Turn, from: NodeId, requestId: number, body: Answer) {

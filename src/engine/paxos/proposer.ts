@@ -41,7 +41,6 @@ export function lead(turn: Turn, ballot: Ballot, found: readonly Entry[]): void 
     leases: new Map(),
     reached: new Map(),
     lastHeldMs: upMs,
-    calls: new Map(),
     told: state.last,
     trimVersion: 0,
     took: [],

@@ -21,6 +21,7 @@ export function quietMs({ config }: PaxosState): number {
 /** Why this member acks, promises and collects nothing now, itself included; or null. */
 export function abstains({ state, upMs }: Turn, isOwn = false): Refusal | null {
   if (state.phase === "syncing") return "synchronizing";
+  if (state.isInDoubt) return "busy";
   if (!canVote(state)) return "stranger";
   if (upMs < state.quietUntilMs) return "quiet";
   if (isOwn && mutant("paxos.self-vote-in-lease")) return null;
@@ -57,6 +58,6 @@ export function fall(turn: Turn): void {
 export function lookLater(turn: Turn): void {
   const { state, upMs } = turn;
   const { electMs } = state.config.timing;
-  const leftMs = Math.max(0, state.quietUntilMs - upMs, (state.lease?.untilMs ?? 0) - upMs);
+  const leftMs = mutant("paxos.self-vote-in-lease") ? 0 : Math.max(0, state.quietUntilMs - upMs, (state.lease?.untilMs ?? 0) - upMs);
   arm(turn, ELECT_TIMER, Math.ceil(leftMs) + electMs, electMs);
 }

@@ -90,8 +90,6 @@ export type Leading = {
   /** Newest version each member is known to hold. */
   readonly reached: Map<number, number>;
   lastHeldMs: number;
-  /** Calls taken, by sender and its run: a repeated one is not done twice. */
-  readonly calls: Map<string, Set<number>>;
   /** The version that every member was told to be chosen. */
   told: number;
   trimVersion: number;
@@ -176,6 +174,8 @@ export type PaxosState = {
   /** Commands not proposed and not sent on. */
   queue: Command[];
   queueBytes: number;
+  /** Calls taken in this run, by sender: a repeated one is not done twice, whoever leads by then. */
+  readonly calls: Map<NodeId, { readonly run: number; readonly numbers: Set<number> }>;
   /** Commands that the leader was asked for, by request. */
   readonly forwards: Map<number, Command>;
   /** Outcomes by the version they were computed on, and the hash that it must have. */
@@ -241,6 +241,7 @@ export function initialPaxos(config: PaxosConfig): PaxosState {
     lastRequestId: 0,
     queue: [],
     queueBytes: 0,
+    calls: new Map(),
     forwards: new Map(),
     outcomes: new Map(),
     reads: [],
@@ -280,9 +281,6 @@ export function leasesHold({ leading, map, config }: PaxosState, upMs: number): 
   for (const member of map.members) if (member.id === config.self || (leading.heldUntilMs.get(member.number) ?? 0) > upMs) count++;
   return count >= majorityOf(map);
 }
-
-/** Newest version there is here: proposed by this leader, or chosen. */
-export const newestVersion = ({ leading, last }: PaxosState): number => Math.max(leading?.newest ?? 0, last);
 
 // ------------------------------------------------------------------ effects
 

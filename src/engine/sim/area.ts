@@ -50,6 +50,8 @@ export type AreaSpec<S extends Scene> = {
   status(scene: S): readonly string[];
   /** Phases of its cores and what may follow each, for `help states`. */
   readonly transitions?: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>;
+  /** Whose planted mistakes its seeds hunt: the words before the dot. Its own name where nothing is said. */
+  readonly mutants?: readonly string[];
   runSeed?(seed: number, eventsMax: number | undefined): SeedReport;
 };
 
@@ -62,7 +64,7 @@ export type OpenScene = Scene & {
   condition(text: string): () => boolean;
 };
 
-export type Area = Pick<AreaSpec<Scene>, "name" | "summary" | "example" | "forms" | "transitions" | "runSeed"> & {
+export type Area = Pick<AreaSpec<Scene>, "name" | "summary" | "example" | "forms" | "transitions" | "mutants" | "runSeed"> & {
   readonly verbs: readonly VerbInfo[];
   readonly conditions: readonly Pick<Condition<Scene>, "name" | "summary">[];
   open(call: Call): OpenScene;

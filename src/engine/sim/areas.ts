@@ -3,5 +3,6 @@
  */
 import type { Area } from "./area.ts";
 import { logArea, mergeArea } from "./merge-area.ts";
+import { syncArea } from "./sync-area.ts";
 
-export const areas: readonly Area[] = [mergeArea, logArea];
+export const areas: readonly Area[] = [mergeArea, logArea, syncArea];

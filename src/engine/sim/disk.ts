@@ -39,7 +39,7 @@ export const flushTarget = (flush: Flush): string => (flush.change === "commit" 
 export function flushText(flush: Flush): string {
   switch (flush.change) {
     case "commit":
-      return `${flush.db} committed, ${flush.batch.length} ${flush.batch.length === 1 ? "change" : "changes"}`;
+      return commitText(flush);
     case "append":
       return `${flush.file} +${flush.bytes.length} at ${flush.at}`;
     case "replace":
@@ -49,6 +49,12 @@ export function flushText(flush: Flush): string {
     default:
       return unreachable(flush);
   }
+}
+
+function commitText({ db, batch, local = [] }: Extract<Flush, { change: "commit" }>): string {
+  const changes = (count: number): string => `${count} ${count === 1 ? "change" : "changes"}`;
+  if (batch.length === 0 && local.length > 0) return `local committed, ${changes(local.length)}`;
+  return `${db} committed, ${changes(batch.length)}${local.length === 0 ? "" : `, ${local.length} local`}`;
 }
 
 /** The disk after a flush. Throws STORE_SYNC_FAILED where a file system would refuse. */

@@ -44,4 +44,7 @@ export async function huntMutant(area: Area, mutant: string, between: () => Prom
   return null;
 }
 
+/** Whether the seeds of an area hunt this mistake. */
+export const isHuntedBy = (area: Area, mutant: string): boolean => (area.mutants ?? [area.name]).some((word) => mutant.startsWith(`${word}.`));
+
 export const firstWord = (text: string): string => text.split(" ", 1)[0] ?? "";

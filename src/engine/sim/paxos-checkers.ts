@@ -77,6 +77,11 @@ export class PaxosCheckers {
     return this.chosen.length - 1;
   }
 
+  /** The newest version on a node's disk. */
+  appliedOn(id: NodeId): number {
+    return storedRange(this.cluster.snapOf(id)).last;
+  }
+
   /** What a key was as of a version. */
   valueAt(key: Uint8Array, version: number): { readonly version: number; readonly value: Uint8Array | null } {
     const writes = this.keys.get(toHex(key)) ?? [];

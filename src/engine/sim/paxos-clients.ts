@@ -68,7 +68,7 @@ export class PaxosClients {
     this.endings.set(kind, (this.endings.get(kind) ?? 0) + 1);
     if (call.state === "lost" || answer === null) return null;
     const wrong = this.judge(call.node, body, floor, answer);
-    return wrong === null ? null : `I13 ${wrong}`;
+    return wrong === null || wrong.startsWith("I2 ") ? wrong : `I13 ${wrong}`;
   }
 
   private judge(node: NodeId, body: Ask, floor: number, answer: Answer): string | null {

@@ -3,11 +3,15 @@
  * `node/assemble.ts` as real nodes are. Stories and seed runs of the area `sync` both start here.
  */
 import { utf8 } from "../base/bytes.ts";
-import type { NodeId } from "../base/ids.ts";
+import { CLIENT, type NodeId } from "../base/ids.ts";
 import { assembleReplica, type ReplicaCore } from "../node/assemble.ts";
+import { type Ballot, ballotText } from "../paxos/ballot.ts";
+import { SWEEP_TIMER } from "../paxos/clients.ts";
 import type { Member } from "../paxos/cluster-map.ts";
+import { RENEW_TIMER } from "../paxos/standing.ts";
 import { PAXOS_TIMING, type PaxosConfig, type PaxosState, type PaxosTiming } from "../paxos/state.ts";
 import { type Answer, answers, type Request, requests } from "../wire/messages.ts";
+import { describeBody } from "./describe.ts";
 import { DiskSnapshot } from "./disk.ts";
 import type { LinkFaults } from "./network.ts";
 import { type ClientCall, DAEMON, type Keep } from "./process.ts";
@@ -37,6 +41,8 @@ const wire: WireCodec<Request, Answer, Request, Answer> = {
   decodeAnswer: (raw) => answers.decode(raw),
 };
 
+/** What a settled cluster goes on doing for ever. */
+const PERIODIC: readonly string[] = [RENEW_TIMER, SWEEP_TIMER];
 const NAMES = "abcdefghi";
 export const NODES_MAX = NAMES.length;
 
@@ -63,7 +69,7 @@ export class PaxosCluster {
       rank: sharesRank && at === nodeCount - 1 ? at - 1 : at,
       birth: digest(`${seed}/${at}/birth`).slice(0, 8),
     }));
-    this.world = new World({ seed, wire, periodic: () => true, ...rest });
+    this.world = new World({ seed, wire, describe, periodic: (timer) => PERIODIC.includes(timer), ...rest });
     for (const { id } of this.members) this.world.addNode(id, { daemon: () => this.start(id) });
   }
 
@@ -110,10 +116,26 @@ export class PaxosCluster {
     return best?.id ?? null;
   }
 
-  request(id: NodeId, body: Request): PaxosCall {
-    return this.world.request(id, body);
+  /** `from`: who asks, where that matters; a client of the node where nobody is named. */
+  request(id: NodeId, body: Request, from: NodeId = CLIENT): PaxosCall {
+    return this.world.request(id, body, DAEMON, from);
   }
 }
+
+/** Fields that say the same in every message of a world. */
+const OMITTED = ["cluster", "birth", "hash"];
+
+/** A message in one line: ballots as `5.2`, accepted entries by version and ballot, calls by what they carry. */
+function describe(body: unknown): string {
+  if (typeof body !== "object" || body === null) return describeBody(body);
+  const shown: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(body)) if (!OMITTED.includes(name)) shown[name] = isBallot(value) ? ballotText(value) : value;
+  if ("accepted" in body)
+    shown["accepted"] = (body.accepted as readonly { version: number; ballot: Ballot }[]).map((entry) => `${entry.version}:${ballotText(entry.ballot)}`);
+  return describeBody(shown);
+}
+
+const isBallot = (value: unknown): value is Ballot => typeof value === "object" && value !== null && "round" in value && "member" in value;
 
 function digest(text: string): Uint8Array {
   const out = new Uint8Array(32);

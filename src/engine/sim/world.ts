@@ -137,10 +137,10 @@ export class World<In, Ans, Send = In, Reply = Ans> extends NodeTable<In, Ans, S
   }
 
   /** A local client's request to a node; the answer appears in the call that is returned. */
-  request(id: NodeId, body: In, service = DAEMON): ClientCall<Reply> {
+  request(id: NodeId, body: In, service = DAEMON, from: NodeId = CLIENT): ClientCall<Reply> {
     const process = this.running(id, service);
     const call: ClientCall<Reply> = { node: this.node(id).id, service, state: process === null ? "lost" : "waiting", body: null };
-    if (process !== null) this.agenda.push(0, { kind: "event", process: process.id, event: asked(process, { kind: "client", call }, CLIENT, body) });
+    if (process !== null) this.agenda.push(0, { kind: "event", process: process.id, event: asked(process, { kind: "client", call }, from, body) });
     return call;
   }
 

@@ -54,7 +54,7 @@ export const paxosRequests = {
 export const paxosAnswers = {
   "paxos.probe-reply": [
     140,
-    { ...scope, first: u53, last: u53, hash, floor: u53, synchronizing: flag, promised: ballot, leader: name, quorum: list(u32, MEMBERS_COUNT_MAX) },
+    { ...scope, first: u53, last: u53, hash, floor: u53, synchronizing: flag, promised: ballot, quorum: list(u32, MEMBERS_COUNT_MAX), leader: name },
   ],
   "paxos.ack": [141, { ...scope }],
   /** To what asks for nothing back. */

@@ -1,0 +1,151 @@
+/**
+ * A simulated cluster of replicas as stories act on it: under watch of every invariant after every event, its clients
+ * followed to their answers, and what is told of a verb: deeds, marks and endings, or with `trace on` every message.
+ */
+import { fromUtf8 } from "../base/bytes.ts";
+import { EngineError } from "../base/errors.ts";
+import type { NodeId } from "../base/ids.ts";
+import { ballotText } from "../paxos/ballot.ts";
+import { isSettled, leasesHold } from "../paxos/state.ts";
+import type { Answer } from "../wire/messages.ts";
+import { PaxosCheckers } from "./paxos-checkers.ts";
+import { PaxosClients, put } from "./paxos-clients.ts";
+import { type PaxosCall, PaxosCluster, type PaxosWorldOptions } from "./paxos-world.ts";
+import { runFor } from "./steer.ts";
+import { errorLine } from "./verbs.ts";
+
+/** A client waits so long: longer than a replica leaves it without an answer. */
+const ANSWER_MS = 10_000;
+const READY_MS = 10_000;
+/** For what is still on its way when the last store has the last version. */
+const QUIET_MS = 5;
+const MARKED = / \[[a-z]+\.[a-z-]+\]$/;
+const ENDINGS = /: (halts|crashed|starts|killed|no space)/;
+/** Marks of ordinary traffic: told with `trace on` only. */
+const ORDINARY = /\[paxos\.(late-[a-z-]+|unheard)\]$/;
+
+export type Asked = { readonly text: string; readonly call: PaxosCall };
+
+export class PaxosStory extends PaxosCluster {
+  readonly clients: PaxosClients;
+  /** Whether verbs answer with every message, timer and flush, or with deeds and marks only. */
+  tracing = false;
+  /** Requests of clients that did not wait. */
+  readonly asked: Asked[] = [];
+  private nextKey = 0;
+
+  constructor(options: Omit<PaxosWorldOptions, "recording">) {
+    super({ ...options, recording: true });
+    const checkers = new PaxosCheckers(this);
+    this.clients = new PaxosClients(this, checkers);
+    this.world.check = () => checkers.check() ?? this.clients.check();
+  }
+
+  /** Everything up, a leader settled, `last` versions on every disk; nothing of it is told. */
+  begin(last: number): void {
+    const { world } = this;
+    world.trace.recording = false;
+    this.startNodes();
+    runFor(world, READY_MS, () => this.isReady(1));
+    while (this.clients.checkers.newest < last) this.wait(this.put(this.leader() as NodeId));
+    runFor(world, READY_MS, () => this.isReady(last));
+    runFor(world, QUIET_MS);
+    if (!this.isReady(last)) throw new EngineError("FAILED", `a world of ${last} versions was asked for: ${this.statusLine()}`);
+    world.trace.recording = true;
+  }
+
+  private isReady(last: number): boolean {
+    const leader = this.leader();
+    return leader !== null && this.isSettledAt(leader) && this.nodeIds.every((id) => (this.stateOf(id)?.applied ?? 0) >= last);
+  }
+
+  isSettledAt(id: NodeId): boolean {
+    const state = this.stateOf(id);
+    return state !== null && isSettled(state) && leasesHold(state, this.upMs(id));
+  }
+
+  upMs(id: NodeId): number {
+    return this.world.nowMs * this.world.node(id).clockRate;
+  }
+
+  /** One more generated write. */
+  put(at: NodeId): PaxosCall {
+    return this.clients.ask(at, put(`k${++this.nextKey}`, this.clients.nextValue()));
+  }
+
+  /** Until a client has its answer, or gives up. */
+  wait(call: PaxosCall): PaxosCall {
+    runFor(this.world, ANSWER_MS, () => call.state !== "waiting");
+    return call;
+  }
+
+  // ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+  told(act: () => readonly string[]): string[] {
+    const { trace } = this.world;
+    const before = trace.position;
+    const lines = act();
+    const said = trace.since(before);
+    return [...(this.tracing ? said : said.filter((line) => (MARKED.test(line) && !ORDINARY.test(line)) || ENDINGS.test(line))), ...lines];
+  }
+
+  /** `a b up at 412, leader a; c down at 12` */
+  statusLine(): string {
+    const groups = new Map<string, NodeId[]>();
+    for (const id of this.nodeIds) {
+      const state = this.stateOf(id);
+      const where = state === null ? `down at ${this.appliedOf(id)}` : `${this.world.node(id).paused ? "paused" : "up"} at ${state.last}`;
+      groups.set(where, [...(groups.get(where) ?? []), id]);
+    }
+    const leader = this.leader();
+    return [...groups].map(([where, ids]) => `${ids.join(" ")} ${where}${leader !== null && ids.includes(leader) ? `, leader ${leader}` : ""}`).join("; ");
+  }
+
+  appliedOf(id: NodeId): number {
+    return this.stateOf(id)?.applied ?? this.clients.checkers.appliedOn(id);
+  }
+
+  /** Where one node stands. */
+  nodeLine(id: NodeId): string {
+    const state = this.stateOf(id);
+    if (state === null) return `${id}: down at ${this.appliedOf(id)}`;
+    const { phase, epoch, promised, first, last, applied, leading, accepted } = state;
+    const above =
+      accepted.size === 0 ? "" : `, accepted ${[...accepted.values()].map(({ version, ballot }) => `${version} under ${ballotText(ballot)}`).join(", ")}`;
+    const held = leading === null ? "" : `, leases of ${this.leaseHolders(id).join(" ") || "nobody"}${isSettled(state) ? "" : ", not settled"}`;
+    return `${id}: ${phase}${phase === "following" ? ` ${state.leader ?? "nobody"}` : ""}, epoch ${epoch}, promised ${ballotText(promised)}, versions ${first} to ${last}, applied ${applied}${above}${held}`;
+  }
+
+  private leaseHolders(id: NodeId): string[] {
+    const heldUntilMs = this.stateOf(id)?.leading?.heldUntilMs ?? new Map<number, number>();
+    return this.members.filter(({ number }) => (heldUntilMs.get(number) ?? 0) > this.upMs(id)).map((member) => member.id);
+  }
+}
+
+/** What a client was told, in one line. */
+export function answerText(text: string, call: PaxosCall): string {
+  if (call.state === "lost") return `${text}: the node is gone, no answer`;
+  if (call.body === null) return `${text}: no answer yet`;
+  return bodyText(text, call.body);
+}
+
+function bodyText(text: string, body: Answer): string {
+  switch (body.kind) {
+    case "kv.written":
+      return `${text}: version ${body.version}`;
+    case "kv.conflict":
+      return `${text}: refused, ${body.version === 0 ? "there is no such key" : `it is at version ${body.version}`}`;
+    case "kv.value":
+      return `${text}: ${body.value === null ? "not found" : `${fromUtf8(body.value)} of version ${body.version}`}, read at ${body.readVersion}`;
+    case "kv.rows":
+      return `${text}: ${body.rows.map(({ key, version }) => `${fromUtf8(key)} of ${version}`).join(", ") || "nothing"}${body.more ? " and more" : ""}, read at ${body.readVersion}`;
+    case "register.is":
+    case "register.swapped":
+    case "register.conflict":
+      return `${text}: ${body.kind.slice(9)}, ${body.head === null ? "no head" : `size ${body.head.size}`}`;
+    case "refused":
+      return errorLine(body.code as "FAILED", `${text}: ${body.text}`);
+    default:
+      return `${text}: ${body.kind}`;
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * The area `sync` of stories and seed runs: a simulated cluster of symmetric replicas that decide by Paxos.
+ */
+import type { NodeId } from "../base/ids.ts";
+import { paxosTransitions } from "../paxos/state.ts";
+import { type Area, type Condition, defineArea } from "./area.ts";
+import { runPaxosSeed } from "./paxos-seed.ts";
+import { PaxosStory } from "./paxos-story.ts";
+import { type PaxosScene, paxosVerbs } from "./paxos-verbs.ts";
+import { NODES_MAX } from "./paxos-world.ts";
+import type { Words } from "./words.ts";
+
+/** A longer history is made by a story's own writes. */
+const LAST_MAX = 10_000;
+
+function makeWorld(words: Words): PaxosScene {
+  const nodeCount = words.count("nodes", 3);
+  const seed = words.count("seed", 1);
+  const last = words.count("last", 1);
+  const keepCount = words.count("keep", 500);
+  const trimWaitMs = words.count("trim-wait", 60_000);
+  if (nodeCount < 1 || nodeCount > NODES_MAX) throw words.refuse(`nodes is ${nodeCount}, want 1 to ${NODES_MAX}`);
+  if (last < 1 || last > LAST_MAX) throw words.refuse(`last is ${last}, want 1 to ${LAST_MAX}`);
+  if (keepCount < 1) throw words.refuse("keep is 0, want 1 or more");
+  const story = new PaxosStory({ seed, nodeCount, keepCount, timing: { trimWaitMs } });
+  story.begin(last);
+  return { world: story.world, story };
+}
+
+const conditions: readonly Condition<PaxosScene>[] = [
+  {
+    name: "LEADING",
+    summary: "LEADING(a): the node leads, is settled, and holds leases of a majority",
+    holds: ({ story }, node) => story.isSettledAt(node as NodeId),
+  },
+  {
+    name: "PHASE",
+    summary: "PHASE(a,following): the node is in this phase",
+    holds({ story }, argument) {
+      const [node = "", phase = ""] = argument.split(",");
+      return story.stateOf(node as NodeId)?.phase === phase;
+    },
+  },
+  {
+    name: "APPLIED",
+    summary: "APPLIED(b,12): the node's store has that version, or a later one",
+    holds({ story }, argument) {
+      const [node = "", version = "0"] = argument.split(",");
+      return (story.stateOf(node as NodeId)?.applied ?? 0) >= Number(version);
+    },
+  },
+  {
+    name: "ANSWERED",
+    summary: "ANSWERED: no client waits",
+    holds: ({ story }) => story.clients.openCount === 0,
+  },
+];
+
+export const syncArea: Area = defineArea<PaxosScene>({
+  name: "sync",
+  summary: "replicas that decide by Paxos: elections, leases, versions, trim",
+  example: "world sync nodes=3 seed=7",
+  forms: ["[nodes=3] [seed=1] [last=1] [keep=500] [trim-wait=60000]"],
+  makeWorld,
+  verbs: paxosVerbs,
+  conditions,
+  status: ({ story }) => [story.statusLine()],
+  transitions: { paxos: paxosTransitions },
+  mutants: ["paxos", "sync"],
+  runSeed: (seed, eventsMax) => runPaxosSeed(seed, eventsMax),
+});
