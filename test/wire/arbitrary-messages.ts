@@ -70,6 +70,9 @@ const requestRows: Rows<Request> = {
   "kv.put": { key: kvKey, value: bytes(1_000), ifMatch: fc.option(u53), ifNoneMatch: fc.boolean() },
   "kv.delete": { key: kvKey, ifMatch: fc.option(u53) },
   "kv.read": { key: kvKey, local: fc.boolean(), minVersion: u53 },
+  "cluster.change": { what: name, id: name, rank: u32, birth: fc.uint8Array({ minLength: 8, maxLength: 8 }) },
+  "cluster.read": {},
+  "cluster.boot": { id: name },
   "kv.scan": { prefix: kvKey, after: fc.option(kvKey), limit: u32, local: fc.boolean(), minVersion: u53 },
 };
 
@@ -135,6 +138,11 @@ const answerRows: Rows<Answer> = {
   "paxos.recent": { ...paxosScope, from: u53, last: u53, batches: list(bytes(1_000), 1_024) },
   "paxos.result": { ...paxosScope, version: u53, body: bytes(1_000) },
   "paxos.version": { ...paxosScope, version: u53 },
+  "cluster.is": {
+    version: u53,
+    members: list(fc.record({ id: name, number: u32, rank: u32, birth: fc.uint8Array({ minLength: 8, maxLength: 8 }) }), 16),
+  },
+  "cluster.booted": { boot: u53, version: u53 },
   "kv.written": { version: u53 },
   "kv.conflict": { version: u53 },
   "kv.value": { value: fc.option(bytes(1_000)), version: u53, readVersion: u53 },

@@ -17,6 +17,7 @@ import { isReceiverRequest, stepReceiver } from "../merge/receiver.ts";
 import { initialRegister, stepRegister } from "../merge/register.ts";
 import { initialStorage, isStorageRequest, stepStorage } from "../merge/storage.ts";
 import { beginSync, endSync, factsOf, isPaxosRequest, type ReplicaFacts, setHeld, stepPaxos } from "../paxos/paxos.ts";
+import { clusterService } from "../paxos/service-cluster.ts";
 import { kvService } from "../paxos/service-kv.ts";
 import { logService, type RegisterOwner } from "../paxos/service-log.ts";
 import { initialPaxos, type PaxosConfig, type PaxosState } from "../paxos/state.ts";
@@ -159,10 +160,10 @@ export type ReplicaCore = Core<Request, Answer, Request, Answer> & {
   endSync(clocks: Clocks, snap: Snapshot): readonly Effect<Request, Answer>[];
 };
 
-/** One member of the cluster: Paxos with the services `kv` and `log`. */
+/** One member of the cluster: Paxos with the services `cluster`, `kv` and `log`. */
 export function assembleReplica(config: PaxosConfig, registers: readonly RegisterOwner[]): ReplicaCore {
   const state = initialPaxos(config);
-  const services = [kvService, logService(registers)];
+  const services = [clusterService, kvService, logService(registers)];
   return {
     name: "replica",
     state,

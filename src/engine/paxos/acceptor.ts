@@ -65,8 +65,9 @@ export function onBegin(turn: Turn, id: number, from: NodeId, body: RequestOf<"p
   const entry = decodedEntry(version, ballot, body.batch);
   if (entry === null) return refuse(turn, id, "gap", `version ${version} of ${from} does not decode`);
   if (version <= state.last) return again(turn, id, from, entry);
-  if (!fits(turn, id, from, entry)) return;
-  if (compareBallots(ballot, state.promised) > 0) fall(turn);
+  if (!fits(turn, id, from, entry, body.reached)) return;
+  const isFollowed = state.phase === "following" && sameBallot(ballot, state.leaderBallot);
+  if (compareBallots(ballot, state.promised) > 0 && !isFollowed) fall(turn);
   accept(turn, entry, { kind: "answer", id, body: { kind: "paxos.accept", ...scopeOf(state), ballot, version } });
 }
 
@@ -79,21 +80,26 @@ function decodedEntry(version: number, ballot: Ballot, batch: Uint8Array): Entry
   }
 }
 
-/** A version that is known to be chosen: the answer was lost, or it is another history. */
+/** A version that is known to be chosen: the answer was lost, or a deposed leader still proposes another one. */
 function again(turn: Turn, id: number, from: NodeId, { version, ballot, hash }: Entry) {
   const { state, snap } = turn;
   const own = hashAt(state, snap, version);
   if (own === null) return refuse(turn, id, "trimmed", `version ${version} is trimmed here`);
   if (equalBytes(own, hash)) return answer(turn, id, { kind: "paxos.accept", ...scopeOf(state), ballot, version });
-  halt(turn, "PAXOS_FORK", `version ${version} of ${from} is another than the one chosen here`);
+  refuse(turn, id, "stale", `version ${version} of ${from} is another than the one chosen here`);
 }
 
-/** v + 1 under a ballot only where v is known to be chosen, or was accepted under that ballot. */
-function fits(turn: Turn, id: number, from: NodeId, entry: Entry): boolean {
+/**
+ * v + 1 under a ballot only where v is known to be chosen, or was accepted under that ballot. A leader that was deposed
+ * and does not know it may follow another v; only one that calls its v chosen shows that there are two histories.
+ */
+function fits(turn: Turn, id: number, from: NodeId, entry: Entry, reached: number): boolean {
   const { state } = turn;
   if (entry.version === state.last + 1) {
     if (follows(entry, state.lastHash) || mutant("paxos.keep-broken-chain")) return hasRoom(turn, id, entry);
-    halt(turn, "PAXOS_FORK", `version ${entry.version} of ${from} does not follow the ${state.last} chosen here`);
+    const text = `version ${entry.version} of ${from} does not follow the ${state.last} chosen here`;
+    if (reached >= state.last) halt(turn, "PAXOS_FORK", text);
+    else refuse(turn, id, "stale", text);
     return false;
   }
   const before = state.accepted.get(entry.version - 1);

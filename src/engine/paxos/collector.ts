@@ -21,7 +21,7 @@ const FAILED_COLLECTS_MAX = 2;
 const DEMOTED_MS = 60_000;
 
 /** A ballot above everything seen; the own promise is on disk before COLLECT leaves. */
-export function startCollect(turn: Turn, map: ClusterMap = turn.state.map) {
+export function startCollect(turn: Turn) {
   const { state } = turn;
   const self = selfOf(state);
   if (self === null) return fall(turn);
@@ -29,7 +29,7 @@ export function startCollect(turn: Turn, map: ClusterMap = turn.state.map) {
   see(state, ballot);
   enter(turn, "collecting");
   state.promised = ballot;
-  state.collecting = { ballot, mapVersion: map.version, ownStored: false, lasts: new Map() };
+  state.collecting = { ballot, mapVersion: state.map.version, ownStored: false, lasts: new Map() };
   write(turn, { kind: "vote", ballot }, [], [putVote(state)]);
   const { first, last, lastHash: hash } = state;
   for (const { id } of othersOf(state)) send(turn, id, { kind: "paxos.collect", ...scopeOf(state), ballot, first, last, hash });
@@ -72,14 +72,14 @@ export function choose(turn: Turn, collecting: Collecting) {
   const { state } = turn;
   if (!collecting.ownStored) return;
   for (const [number, { last }] of collecting.lasts) if (last > state.last) return fetchFromNumber(turn, number);
-  const found = select(turn, collecting);
-  const map = found.reduce((newest: ClusterMap, { ops }) => mapIn(ops) ?? newest, state.map);
-  // the newest map known, values found included: an older one may count a disk that is gone
-  if (!hasMajority(state, collecting, mutant("paxos.birth-from-committed-only") ? state.map : map)) return;
-  if (map.version > collecting.mapVersion) {
-    mark(turn, "paxos.newer-members", `a map of version ${map.version} was found: collects again under it`);
-    return startCollectAgain(turn, map);
+  if (state.map.version > collecting.mapVersion) {
+    mark(turn, "paxos.newer-members", `the members changed in version ${state.map.version}: collects again`);
+    state.collecting = null;
+    return startCollect(turn);
   }
+  const found = select(turn, collecting);
+  const newest = found.reduce((map: ClusterMap, { ops }) => mapIn(ops) ?? map, state.map);
+  if (!hasMajority(state, collecting, mutant("paxos.birth-from-committed-only") ? state.map : newest)) return;
   state.failedCollects = 0;
   turn.out.push({ kind: "disarm", timer: COLLECT_TIMER });
   enter(turn, "leading");
@@ -89,21 +89,25 @@ export function choose(turn: Turn, collecting: Collecting) {
   renew(turn);
 }
 
-function startCollectAgain(turn: Turn, map: ClusterMap): void {
-  turn.state.collecting = null;
-  startCollect(turn, map);
-}
-
 function fetchFromNumber(turn: Turn, number: number): void {
   const member = turn.state.map.members.find((each) => each.number === number);
   if (member !== undefined) fetchFrom(turn, member.id);
 }
 
-function hasMajority(state: PaxosState, { lasts }: Collecting, map: ClusterMap): boolean {
-  const self = memberOf(map, state.config.self);
-  let count = self !== null && birthCounts(map, self.number, state.config.birth) ? 1 : 0;
-  for (const [number, { birth }] of lasts) if (birthCounts(map, number, birth) || mutant("paxos.old-birth-counted")) count++;
-  return count >= majorityOf(map);
+/**
+ * A majority of the members known to be chosen: one change at a time leaves it in common with a majority behind the change.
+ * Whose disk counts is as the newest map says, values found by this COLLECT included: an older one may name a disk that
+ * is gone, and that forgot what it promised.
+ */
+function hasMajority(state: PaxosState, { lasts }: Collecting, newest: ClusterMap): boolean {
+  const counts = (number: number, birth: Uint8Array): boolean =>
+    birthCounts(newest.members.some((member) => member.number === number) ? newest : state.map, number, birth) || mutant("paxos.old-birth-counted");
+  let count = 0;
+  for (const { id, number } of state.map.members) {
+    const birth = id === state.config.self ? state.config.birth : lasts.get(number)?.birth;
+    if (birth !== undefined && counts(number, birth)) count++;
+  }
+  return count >= majorityOf(state.map);
 }
 
 /** Values that are to be proposed again, without a gap above `last`. */

@@ -9,8 +9,8 @@ import { birthCounts, majorityOf, memberOf } from "./cluster-map.ts";
 import { startCollect } from "./collector.ts";
 import { takeUp } from "./lease.ts";
 import { putVote } from "./records.ts";
-import { abstains, ELECT_TIMER, fall, isStranger, lookLater, see } from "./standing.ts";
-import { answer, arm, enter, mark, othersOf, type PaxosState, refuse, scopeOf, selfOf, send, type Turn, write } from "./state.ts";
+import { abstains, ELECT_TIMER, fall, isStranger, lookLater, probe, see } from "./standing.ts";
+import { answer, arm, canVote, enter, mark, othersOf, type PaxosState, refuse, scopeOf, selfOf, send, type Turn, write } from "./state.ts";
 
 /** Rank of a member that cannot make itself heard. */
 const LAST_RANK = 1_000_000;
@@ -34,6 +34,7 @@ export function onElectTimer(turn: Turn) {
     mark(turn, "paxos.leader-silent", `no lease from ${state.lease?.leader ?? "anyone"} any more`);
     fall(turn);
   }
+  if (!canVote(state)) probe(turn); // a disk that is no member's learns from whoever answers
   if (abstains(turn, true) !== null || state.mustSync !== null || state.phase === "leading" || state.phase === "collecting") return lookLater(turn);
   stand(turn, nextOdd(state.epoch));
 }

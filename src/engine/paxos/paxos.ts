@@ -21,8 +21,8 @@ import { choose, onAccept, onBeginRefused, pump, tell } from "./proposer.ts";
 import { load, loadVotes } from "./records.ts";
 import type { Service } from "./services.ts";
 import { serviceOf } from "./services.ts";
-import { COLLECT_TIMER, ELECT_TIMER, fall, lookLater, quietMs, RENEW_TIMER, see } from "./standing.ts";
-import { answer, arm, enter, isSettled, leasesHold, mark, othersOf, type PaxosEffect, type PaxosState, scopeOf, send, type Turn } from "./state.ts";
+import { COLLECT_TIMER, ELECT_TIMER, fall, lookLater, probe, quietMs, RENEW_TIMER, see } from "./standing.ts";
+import { answer, arm, enter, isSettled, leasesHold, mark, type PaxosEffect, type PaxosState, scopeOf, type Turn } from "./state.ts";
 import { trimInFlight } from "./trim.ts";
 
 const SPACE_TIMER = "space";
@@ -83,10 +83,6 @@ function onStart(turn: Turn) {
   mark(turn, "paxos.starts", `versions ${state.first} to ${state.last}, ${state.accepted.size} accepted above`);
   probe(turn);
   lookLater(turn);
-}
-
-function probe(turn: Turn): void {
-  for (const { id } of othersOf(turn.state)) send(turn, id, { kind: "paxos.probe", ...scopeOf(turn.state) });
 }
 
 function onRequest(turn: Turn, id: number, from: NodeId, body: Request) {

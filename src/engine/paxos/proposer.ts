@@ -8,17 +8,16 @@ import type { Op } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
 import { encodeBatch, encodedBatchBytes } from "../store/batch.ts";
-import { replicatedKeys } from "../store/keys.ts";
 import type { AnswerOf } from "../wire/messages.ts";
 import { accept } from "./acceptor.ts";
 import { type Ballot, ballotText, compareBallots, sameBallot } from "./ballot.ts";
 import { awaitVersion, holdBack, setQueue } from "./clients.ts";
-import { birthCounts, type ClusterMap, encodeMap, majorityOf, mapIn, memberOf } from "./cluster-map.ts";
+import { birthCounts, majorityOf, mapIn, memberOf, putMap } from "./cluster-map.ts";
 import { hasLagRoom, learn } from "./history.ts";
 import { entryOf } from "./records.ts";
-import { evaluate, PROPOSAL_BYTES_MAX } from "./services.ts";
+import { evaluate, PROPOSAL_BYTES_MAX, serviceOf } from "./services.ts";
 import { fall, see } from "./standing.ts";
-import { type Entry, type Leading, leasesHold, mapFor, mark, newestMap, type Outcome, othersOf, scopeOf, send, type Turn } from "./state.ts";
+import { type Entry, isSettled, type Leading, leasesHold, mapFor, mark, newestMap, type Outcome, othersOf, scopeOf, selfOf, send, type Turn } from "./state.ts";
 import { dueTrim } from "./trim.ts";
 import { viewAt } from "./view.ts";
 
@@ -49,11 +48,9 @@ export function lead(turn: Turn, ballot: Ballot, found: readonly Entry[]): void 
   state.leader = state.config.self;
   mark(turn, "paxos.leads", `leads epoch ${state.epoch} under ballot ${ballotText(ballot)}: ${found.length} found above ${state.last}`);
   for (const entry of found) begin(turn, leading, { ...entry, ballot, stored: false });
-  const genesis = newestMap(state).version === 0 ? [mapOp({ version: leading.ownVersion, members: state.map.members })] : [];
+  const genesis = newestMap(state).version === 0 ? [putMap({ ...state.map, version: leading.ownVersion })] : [];
   propose(turn, leading, genesis, []);
 }
-
-const mapOp = (map: ClusterMap): Op => ({ op: "put", key: replicatedKeys.clusterMap(), value: encodeMap(map) });
 
 /** One more version: to everybody else at once, and to the own disk. */
 function propose(turn: Turn, leading: Leading, operations: readonly Op[], outcomes: readonly Outcome[]): void {
@@ -93,25 +90,40 @@ export function beginAgain(turn: Turn, leading: Leading): void {
   }
 }
 
-/** Proposes as much as the window, the lag and the leases allow. */
+/** Proposes as much as the window, the lag and the leases allow; where nothing waits, a trim that is due. */
 export function pump(turn: Turn): void {
-  const { state, upMs } = turn;
+  const { state } = turn;
   const { leading } = state;
   if (leading === null) return;
-  while (state.queue.length > 0 && mayPropose(turn, leading)) {
-    const version = leading.newest + 1;
-    const { operations, outcomes, left } = evaluate(turn.services, state.queue, viewAt(turn, leading.newest), version);
-    const isLarge = encodedBatchBytes(operations, state.lastHash) > PROPOSAL_BYTES_MAX * 2;
-    if (isLarge && leading.newest > state.last) return; // travels alone: what is in flight is chosen first
-    setQueue(state, left);
-    if (operations.length > 0) propose(turn, leading, operations, outcomes);
-    else holdBack(turn, outcomes, leading.newest);
-    if (isLarge) return;
+  if (selfOf(state) === null) {
+    mark(turn, "paxos.removed", "is no member any more");
+    fall(turn);
+    return;
   }
-  if (leading.newest - state.last >= IN_FLIGHT_MAX) return;
+  while (state.queue.length > 0 && mayPropose(turn, leading) && proposeQueue(turn, leading));
+  if (leading.newest - state.last >= IN_FLIGHT_MAX || leading.maps.length > 0) return;
   const trim = dueTrim(turn);
   if (trim !== null) proposeTrim(turn, leading, trim);
-  if (leasesHold(state, upMs)) leading.lastHeldMs = upMs;
+}
+
+/** One proposal of what waits; false where it must wait for what is in flight. */
+function proposeQueue(turn: Turn, leading: Leading): boolean {
+  const { state, services } = turn;
+  const isDrained = leading.newest === state.last;
+  if (isNextAlone(turn) && !(isDrained && isSettled(state))) return false; // drain, propose, commit, go on
+  const { operations, outcomes, left } = evaluate(services, state.queue, viewAt(turn, leading.newest), leading.newest + 1);
+  const isLarge = encodedBatchBytes(operations, state.lastHash) > 2 * PROPOSAL_BYTES_MAX;
+  if (isLarge && !isDrained) return false;
+  setQueue(state, left);
+  if (operations.length > 0) propose(turn, leading, operations, outcomes);
+  else holdBack(turn, outcomes, leading.newest);
+  return !isLarge;
+}
+
+/** A change of members travels alone, and not before a version of this leader's own is chosen. */
+function isNextAlone({ state, services }: Turn): boolean {
+  const [next] = state.queue;
+  return next !== undefined && serviceOf(services, next.body)?.isAlone(next.body) === true;
 }
 
 export function proposeTrim(turn: Turn, leading: Leading, ops: readonly Op[]): void {

@@ -12,7 +12,7 @@ import { localKeys, replicatedKeys } from "../store/keys.ts";
 import { bytes, type Infer, u32, u53 } from "../wire/codec.ts";
 import { record } from "../wire/record.ts";
 import { type Ballot, compareBallots, NO_BALLOT } from "./ballot.ts";
-import { type ClusterMap, decodeMap } from "./cluster-map.ts";
+import { type ClusterMap, configMap, decodeMap } from "./cluster-map.ts";
 import { type Entry, type PaxosState, ZERO_HASH } from "./state.ts";
 
 /** Versions whose chain a start checks: a torn or swapped store shows itself near its end. */
@@ -104,7 +104,7 @@ export function load(state: PaxosState, snap: Snapshot): void {
 
 function storedMap(state: PaxosState, snap: Snapshot): ClusterMap {
   const raw = snap.get("replicated", replicatedKeys.clusterMap());
-  return raw === undefined ? { version: 0, members: state.config.members } : decodeMap(raw);
+  return raw === undefined ? configMap(state.config.members) : decodeMap(raw);
 }
 
 /** What was promised and accepted. An accept is a promise of its ballot, also where the promise's own row did not fit. */

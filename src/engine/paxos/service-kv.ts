@@ -23,6 +23,7 @@ export const kvService: Service = {
   format: 1,
   handles: isKv,
   keysOf: (body) => (body.kind === "kv.put" || body.kind === "kv.delete" ? [replicatedKeys.kv(body.key)] : []),
+  isAlone: () => false,
   evaluate,
   read(body, view, readVersion) {
     if (body.kind === "kv.scan") return scan(body, view, readVersion);

@@ -26,6 +26,7 @@ export function logService(owners: readonly RegisterOwner[]): Service {
     format: 1,
     handles: isRegister,
     keysOf: (body) => (body.kind === "register.swap" ? [replicatedKeys.register(body.log)] : []),
+    isAlone: () => false,
     evaluate({ body, from }, view) {
       invariant(body.kind === "register.swap", `the register is not written by ${body.kind}`);
       const row = rowOf(body.log, view);

@@ -24,6 +24,8 @@ export type Service = {
   readonly handles: (body: Request) => boolean;
   /** The rows that a command may write; none where it only reads. */
   keysOf(body: Request): readonly Uint8Array[];
+  /** Whether a command travels alone, with nothing else in flight. */
+  isAlone(body: Request): boolean;
   /** What a command does to the state before `version`; no row of its own was written since. */
   evaluate(command: Command, view: View, version: number): Effected;
   read(body: Request, view: View, readVersion: number): Answer;
@@ -50,12 +52,20 @@ export function evaluate(services: readonly Service[], commands: readonly Comman
   const touched = new Map<Service, Op[]>();
   const opsMax = PROPOSAL_OPS_MAX - services.length * SERVICE_ROWS;
   let bytes = 0;
+  let isEnded = false; // by a command that travels alone
   for (const command of commands) {
     const service = serviceOf(services, command.body);
     invariant(service !== null, `a command of a service: ${command.body.kind}`);
     const own = service.keysOf(command.body).map(toHex);
     const waits = own.some((row) => rows.has(row)) && !mutant("paxos.two-writes-one-key");
     for (const row of own) rows.add(row);
+    const isAlone = service.isAlone(command.body);
+    if (isEnded || (isAlone && outcomes.length > 0)) {
+      isEnded = true;
+      left.push(command);
+      continue;
+    }
+    isEnded = isAlone;
     const isFull = operations.length >= opsMax || bytes >= PROPOSAL_BYTES_MAX;
     if (isFull || waits || (bytes > 0 && bytes + bytesOf(command.body) > PROPOSAL_BYTES_MAX)) {
       left.push(command);

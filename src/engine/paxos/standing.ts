@@ -7,7 +7,7 @@ import { mutant } from "../base/mutant.ts";
 import { type Ballot, compareBallots } from "./ballot.ts";
 import { dropHeldBack } from "./clients.ts";
 import { memberOf } from "./cluster-map.ts";
-import { arm, CLOCK_MARGIN, canVote, enter, leaseRuns, newestMap, type PaxosState, type Refusal, type Turn } from "./state.ts";
+import { arm, CLOCK_MARGIN, canVote, enter, leaseRuns, newestMap, othersOf, type PaxosState, type Refusal, scopeOf, send, type Turn } from "./state.ts";
 
 export const ELECT_TIMER = "elect";
 export const RENEW_TIMER = "renew";
@@ -52,6 +52,11 @@ export function fall(turn: Turn): void {
   state.leader = null;
   enter(turn, "looking");
   lookLater(turn);
+}
+
+/** Asks everybody where they are: answers bring newer versions, or say that only a sync can. */
+export function probe(turn: Turn): void {
+  for (const { id } of othersOf(turn.state)) send(turn, id, { kind: "paxos.probe", ...scopeOf(turn.state) });
 }
 
 /** The next election, unless a leader is heard of before: not sooner than the lease that was given is over. */

@@ -9,7 +9,7 @@ import type { Hash, NodeId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import { type Ballot, NO_BALLOT } from "./ballot.ts";
-import { birthCounts, type ClusterMap, type Member, majorityOf, memberOf } from "./cluster-map.ts";
+import { birthCounts, type ClusterMap, configMap, type Member, majorityOf, memberOf } from "./cluster-map.ts";
 import type { Service } from "./services.ts";
 
 export type PaxosTiming = {
@@ -219,7 +219,7 @@ export function initialPaxos(config: PaxosConfig): PaxosState {
     applied: 0,
     isApplying: false,
     isFull: false,
-    map: { version: 0, members: config.members },
+    map: configMap(config.members),
     quietUntilMs: 0,
     lease: null,
     leader: null,
@@ -313,7 +313,20 @@ export function halt({ out }: Turn, code: ErrorCode, detail: string): void {
 }
 
 /** Why a member does not do what it was asked, and what the asker may not know. */
-export type Refusal = "stranger" | "synchronizing" | "quiet" | "leased" | "behind" | "promised" | "epoch" | "rank" | "gap" | "trimmed" | "not-leader" | "busy";
+export type Refusal =
+  | "stranger"
+  | "synchronizing"
+  | "quiet"
+  | "leased"
+  | "behind"
+  | "promised"
+  | "epoch"
+  | "rank"
+  | "gap"
+  | "stale"
+  | "trimmed"
+  | "not-leader"
+  | "busy";
 
 export function refuse(turn: Turn, id: number, why: Refusal, text: string): void {
   const { state } = turn;

@@ -7,7 +7,7 @@ import { compareBytes, equalBytes, toHex } from "../base/bytes.ts";
 import type { Batch, Op } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { type Ballot, ballotText, compareBallots, NO_BALLOT } from "../paxos/ballot.ts";
-import { majorityOf } from "../paxos/cluster-map.ts";
+import { type ClusterMap, configMap, majorityOf, mapIn } from "../paxos/cluster-map.ts";
 import { hashOf, storedAccepted, storedBatch, storedRange, storedVote } from "../paxos/records.ts";
 import type { Entry, PaxosState } from "../paxos/state.ts";
 import { keyText } from "../store/value.ts";
@@ -16,7 +16,7 @@ import type { PaxosCluster } from "./paxos-world.ts";
 import { DAEMON } from "./process.ts";
 
 /** A version as it was chosen, for ever. */
-type Chosen = { readonly hash: Uint8Array; readonly ops: Batch; readonly by: NodeId };
+type Chosen = { readonly hash: Uint8Array; readonly ops: Batch; readonly by: NodeId /** Of the leader that learned it first. */; readonly ballot: Ballot };
 /** What was last seen of a node. */
 type Seen = {
   disk: DiskImage | null;
@@ -50,17 +50,21 @@ export class PaxosCheckers {
   readonly chosen: (Chosen | undefined)[] = [];
   /** The newest version that a client was told of. */
   acknowledged = 0;
+  /** The newest map of members that was chosen. */
+  map: ClusterMap | null = null;
   /** Who looks at each new version: client histories. */
   onChosen: ((version: number, ops: Batch) => string | null) | null = null;
   private readonly cluster: PaxosCluster;
   private readonly seen = new Map<NodeId, Seen>();
+  /** Node and hash of a batch: held by a disk that was lost before a client was told. */
+  private readonly heldBefore = new Set<string>();
   private readonly leaders = new Map<number, NodeId>();
   /** Values of every key after each version that touched it, oldest first. */
   private readonly keys = new Map<string, { readonly version: number; readonly value: Uint8Array | null }[]>();
 
   constructor(cluster: PaxosCluster) {
     this.cluster = cluster;
-    for (const id of cluster.nodeIds) this.diskReplaced(id);
+    for (const id of cluster.nodeIds) this.seen.set(id, { ...NOTHING, accepted: new Map() });
   }
 
   /** What is wrong, or null. */
@@ -102,9 +106,12 @@ export class PaxosCheckers {
   told(version: number): string | null {
     if (version <= this.acknowledged) return null;
     this.acknowledged = version;
-    const holders = this.cluster.nodeIds.filter((id) => this.holds(id, version));
-    const wanted = majorityOf({ version: 0, members: this.cluster.members });
-    return holders.length >= wanted ? null : `I2 version ${version} was acknowledged and is on ${holders.join(", ") || "no disk"} only`;
+    const map = this.map ?? configMap(this.cluster.members);
+    const holders = map.members.filter(({ id, birth }) => equalBytes(birth, this.cluster.birthOf(id)) && this.holds(id, version)).map(({ id }) => id);
+    const hash = toHex(this.chosen[version]?.hash ?? new Uint8Array(0));
+    const lost = map.members.filter(({ id }) => !holders.includes(id) && this.heldBefore.has(`${id} ${hash}`));
+    const wanted = majorityOf(map);
+    return holders.length + lost.length >= wanted ? null : `I2 version ${version} was acknowledged and is on ${holders.join(", ") || "no disk"} only`;
   }
 
   private holds(id: NodeId, version: number): boolean {
@@ -170,7 +177,8 @@ export class PaxosCheckers {
         ? null
         : `I1 version ${version} is ${toHex(hash).slice(0, 12)} on ${id} and ${toHex(known.hash).slice(0, 12)} on ${known.by}`;
     if (version > 1 && this.chosen[version - 1] === undefined) return `I5 version ${version} is chosen before ${version - 1}`;
-    this.chosen[version] = { hash, ops, by: id };
+    this.map = mapIn(ops) ?? this.map;
+    this.chosen[version] = { hash, ops, by: id, ballot: entry.ballot };
     return this.fold(version, ops) ?? this.onChosen?.(version, ops) ?? null;
   }
 
@@ -208,6 +216,8 @@ export class PaxosCheckers {
     this.leaders.set(state.epoch, id);
     for (let version = state.last + 1; version <= this.acknowledged; version++) {
       const [entry, known] = [state.accepted.get(version), this.chosen[version]];
+      // a collector that slept through a newer leader only thinks that it leads
+      if (known !== undefined && compareBallots(known.ballot, leading.ballot) >= 0) continue;
       if (entry === undefined || known === undefined || !equalBytes(entry.hash, known.hash))
         return `I2 ${id} leads under ${ballotText(leading.ballot)} without version ${version}, which was acknowledged`;
     }
@@ -263,8 +273,12 @@ export class PaxosCheckers {
     return null;
   }
 
-  /** A disk was lost, or an older copy put in its place: what it once said binds it no more. */
+  /** A disk is about to be lost, or replaced by an older copy: what it once said binds it no more, what it held was held. */
   diskReplaced(id: NodeId): void {
+    const snap = this.cluster.snapOf(id);
+    for (const { batch } of storedAccepted(snap)) this.heldBefore.add(`${id} ${toHex(hashOf(batch))}`);
+    for (let version = this.acknowledged + 1; version <= storedRange(snap).last; version++)
+      this.heldBefore.add(`${id} ${toHex(this.chosen[version]?.hash ?? new Uint8Array(0))}`);
     this.seen.set(id, { ...NOTHING, accepted: new Map(), disk: null });
   }
 }

@@ -3,7 +3,7 @@
  * looked at after every event (safety phase); then a majority is healed, the rest stays dead, and writes must go through
  * within ten virtual seconds, all live stores become equal (liveness phase, L1 of sync.md 5.1).
  */
-import { utf8 } from "../base/bytes.ts";
+import { equalBytes, utf8 } from "../base/bytes.ts";
 import type { NodeId } from "../base/ids.ts";
 import { nextBelow, nextChance, nextOf, type Prng, prng } from "../base/prng.ts";
 import { storedRange } from "../paxos/records.ts";
@@ -18,7 +18,7 @@ import { runFor } from "./steer.ts";
 
 /** Events of a safety phase where nobody says: a few dozen seconds of virtual time with a dozen faults. */
 export const SEED_EVENTS = 6_000;
-const FAULTS = ["crash", "cut", "isolate", "pause", "full", "fsync", "slow", "replay", "disk"] as const;
+const FAULTS = ["crash", "cut", "isolate", "pause", "full", "fsync", "slow", "replay", "disk", "wipe", "coup"] as const;
 const REPLAYED = [
   "paxos.begin",
   "paxos.collect",
@@ -49,6 +49,8 @@ class SeedRun {
   private readonly clients: PaxosClients;
   /** Faults this seed may use; drawn once, so that some seeds are about one thing. */
   private readonly allowed: ReadonlySet<(typeof FAULTS)[number]>;
+  /** A node whose disk was lost, until its new one was taken in. */
+  private lost: NodeId | null = null;
   /** Mostly no faults at all for a while: leases and pipelines need quiet to fill. */
   private readonly faultShare: number;
 
@@ -103,7 +105,8 @@ class SeedRun {
 
   private act(): void {
     const roll = nextBelow(this.dice, 100);
-    if (roll < this.faultShare) this.fault();
+    if (this.lost !== null && roll >= 90) this.takeIn(this.lost);
+    else if (roll < this.faultShare) this.fault();
     else if (roll < this.faultShare + 8) this.revive();
     else if (this.clients.openCount < OPEN_MAX) this.ask();
   }
@@ -168,11 +171,67 @@ class SeedRun {
       case "slow":
         for (const other of nodeIds) if (other !== id) world.network.setLink(id, other, { ...PERFECT_LINK, delayMs: [100, 900] });
         return;
+      case "wipe":
+        if (this.lost === null && nextChance(this.dice, 0.5)) this.wipe(nextOf(this.dice, nodeIds));
+        return;
+      case "coup":
+        this.coup(id);
+        return;
       case "disk":
         world.pauseDisk(id);
         return;
       default:
         this.replay();
+    }
+  }
+
+  private wipe(id: NodeId): void {
+    this.lost = id;
+    this.clients.checkers.diskReplaced(id);
+    this.cluster.loseDisk(id);
+    this.cluster.world.startNode(id);
+  }
+
+  /** The new disk is to vote: asked of any node, until the map says so. */
+  private takeIn(id: NodeId): void {
+    const member = this.clients.checkers.map?.members.find((each) => each.id === id);
+    const birth = this.cluster.birthOf(id);
+    if (member !== undefined && equalBytes(member.birth, birth)) this.lost = null;
+    else {
+      const at = nextOf(this.dice, this.cluster.nodeIds);
+      if (this.cluster.isUp(at)) this.cluster.request(at, { kind: "cluster.change", what: "replace", id, rank: 0, birth });
+    }
+  }
+
+  /** The leader is cut off while it may still read on its leases; those who gave them are stopped, or start anew. */
+  private coup(leader: NodeId): void {
+    const { world, nodeIds } = this.cluster;
+    const isQuiet = nextChance(this.dice, 0.5);
+    const first = nextOf(this.dice, nodeIds);
+    if (isQuiet) {
+      for (const [from, to] of [
+        [leader, first],
+        [first, leader],
+      ] as const)
+        world.network.cut(from, to);
+      runFor(world, 600 + nextBelow(this.dice, 900), () => world.violations.length > 0);
+    }
+    for (const other of nodeIds) {
+      for (const [from, to] of [
+        [leader, other],
+        [other, leader],
+      ] as const)
+        world.network.cut(from, to);
+      if (isQuiet || other === leader || !this.cluster.isUp(other)) continue;
+      world.crashNode(other);
+      world.startNode(other);
+    }
+    for (let i = 0; i < 16 && world.violations.length === 0; i++) {
+      for (const id of [leader, nextOf(this.dice, nodeIds)]) {
+        if (!this.cluster.isUp(id) || this.clients.openCount >= OPEN_MAX) continue;
+        this.clients.ask(id, id === leader ? read("a") : put("a", this.clients.nextValue()));
+      }
+      runFor(world, 70, () => world.violations.length > 0);
     }
   }
 
@@ -211,9 +270,15 @@ class SeedRun {
     // whoever is behind what others trimmed needs the store's synchronisation, which is not what this phase is about
     const ranges = nodeIds.map((id) => storedRange(this.cluster.snapOf(id)));
     const first = Math.max(...ranges.map((range) => range.first));
-    const left = nodeIds.filter((_, at) => (ranges[at]?.last ?? 0) + 1 >= first);
+    const left = nodeIds.filter((id, at) => (ranges[at]?.last ?? 0) + 1 >= first && !this.isForeign(id));
     const count = Math.min(left.length, least + nextBelow(this.dice, nodeIds.length - least + 1));
     return Array.from({ length: count }, () => left.splice(nextBelow(this.dice, left.length), 1)[0] as NodeId);
+  }
+
+  /** Whether a node's disk is not the one that votes. */
+  private isForeign(id: NodeId): boolean {
+    const member = this.clients.checkers.map?.members.find((each) => each.id === id);
+    return member !== undefined && !equalBytes(member.birth, this.cluster.birthOf(id));
   }
 
   private progresses(live: readonly NodeId[]): boolean {

@@ -56,7 +56,7 @@ export class PaxosStory extends PaxosCluster {
 
   private isReady(last: number): boolean {
     const leader = this.leader();
-    return leader !== null && this.isSettledAt(leader) && this.nodeIds.every((id) => (this.stateOf(id)?.applied ?? 0) >= last);
+    return leader !== null && this.isSettledAt(leader) && this.members.every(({ id }) => (this.stateOf(id)?.applied ?? 0) >= last);
   }
 
   isSettledAt(id: NodeId): boolean {
@@ -139,6 +139,10 @@ function bodyText(text: string, body: Answer): string {
       return `${text}: ${body.value === null ? "not found" : `${fromUtf8(body.value)} of version ${body.version}`}, read at ${body.readVersion}`;
     case "kv.rows":
       return `${text}: ${body.rows.map(({ key, version }) => `${fromUtf8(key)} of ${version}`).join(", ") || "nothing"}${body.more ? " and more" : ""}, read at ${body.readVersion}`;
+    case "cluster.is":
+      return `${text}: version ${body.version}, ${body.members.map(({ id, number, rank }) => `${id} (${number}, rank ${rank})`).join(" ")}`;
+    case "cluster.booted":
+      return `${text}: number ${body.boot}, version ${body.version}`;
     case "register.is":
     case "register.swapped":
     case "register.conflict":

@@ -80,6 +80,56 @@ export const paxosVerbs: readonly Verb<PaxosScene>[] = [
     run: ({ story }, words) => register(story, words),
   },
   {
+    name: "members",
+    forms: ["[at=NODE]"],
+    example: "members",
+    summary: "who votes, as the cluster map says",
+    run({ story }, words) {
+      const { id, said } = nodeOf(story, words);
+      return ask(story, words, `members${said}`, (node) => story.request(node, { kind: "cluster.read" }), id);
+    },
+  },
+  {
+    name: "member",
+    forms: ["add|remove|replace NODE [rank=N] [at=NODE] [start]"],
+    example: "member replace c",
+    summary: "change the members: one that is added or replaced votes with the disk it has now",
+    run({ story }, words) {
+      const what = words.text("change");
+      const { id, said } = nodeOf(story, words);
+      const node = words.node("node");
+      const rank = words.count("rank", story.nodeIds.indexOf(node));
+      const body: Request = { kind: "cluster.change", what, id: node, rank, birth: story.birthOf(node) };
+      return ask(story, words, `member ${what} ${node}${said}`, (to) => story.request(to, body), id);
+    },
+  },
+  {
+    name: "boot",
+    forms: ["NODE"],
+    example: "boot b",
+    summary: "a node that has started asks for its boot number",
+    run({ story }, words) {
+      const node = words.node("node");
+      return ask(story, words, `boot ${node}`, (to) => story.request(to, { kind: "cluster.boot", id: node }), node);
+    },
+  },
+  {
+    name: "lose-disk",
+    forms: ["NODE"],
+    example: "lose-disk c",
+    summary: "a node's disk is gone, and an empty one with another birth is in its place; the node is down",
+    run({ story }, words) {
+      const node = words.node("node");
+      words.done();
+      if (!story.nodeIds.includes(node)) throw unknown(story, node);
+      return story.told(() => {
+        story.clients.checkers.diskReplaced(node);
+        story.loseDisk(node);
+        return [`${node}: an empty disk`];
+      });
+    },
+  },
+  {
     name: "write",
     forms: ["COUNT [at=NODE] [burst]"],
     example: "write 20",

@@ -23,6 +23,8 @@ export type PaxosCall = ClientCall<Answer>;
 export type PaxosWorldOptions = {
   readonly seed: number;
   readonly nodeCount: number;
+  /** Nodes beside the members: none of them votes before it is added. */
+  readonly spareCount?: number;
   readonly recording: boolean;
   /** Trim keeps so many versions. */
   readonly keepCount: number;
@@ -48,33 +50,48 @@ export const NODES_MAX = NAMES.length;
 
 export class PaxosCluster {
   readonly world: PaxosWorld;
+  /** Members of version 0. */
   readonly members: readonly Member[];
   readonly keepCount: number;
   /** The log whose register the service `log` holds. */
   readonly log: Uint8Array;
   private readonly options: PaxosWorldOptions;
   private readonly clusterId: Uint8Array;
+  /** The birth of the disk that each node has now. */
+  private readonly births = new Map<NodeId, Uint8Array>();
   /** Cores of the daemons that run, or ran last. */
   private readonly cores = new Map<NodeId, ReplicaCore>();
 
   constructor(options: PaxosWorldOptions) {
-    const { seed, nodeCount, keepCount, sharesRank = false, timing: _, ...rest } = options;
+    const { seed, nodeCount, spareCount = 0, keepCount, sharesRank = false, timing: _, ...rest } = options;
     this.options = options;
     this.keepCount = keepCount;
     this.clusterId = digest(`${seed}/cluster`).slice(0, 8);
     this.log = digest(`${seed}/log`).slice(0, 8);
+    for (let at = 0; at < nodeCount + spareCount; at++) this.births.set(NAMES[at] as NodeId, digest(`${seed}/${at}/birth`).slice(0, 8));
     this.members = Array.from({ length: nodeCount }, (_, at) => ({
       id: NAMES[at] as NodeId,
       number: at + 1,
       rank: sharesRank && at === nodeCount - 1 ? at - 1 : at,
-      birth: digest(`${seed}/${at}/birth`).slice(0, 8),
+      birth: this.birthOf(NAMES[at] as NodeId),
     }));
     this.world = new World({ seed, wire, describe, periodic: (timer) => PERIODIC.includes(timer), ...rest });
-    for (const { id } of this.members) this.world.addNode(id, { daemon: () => this.start(id) });
+    for (const id of this.births.keys()) this.world.addNode(id, { daemon: () => this.start(id) });
   }
 
   get nodeIds(): readonly NodeId[] {
-    return this.members.map(({ id }) => id);
+    return [...this.births.keys()];
+  }
+
+  birthOf(id: NodeId): Uint8Array {
+    return this.births.get(id) ?? new Uint8Array(8);
+  }
+
+  /** The node's disk is gone, and an empty one is in its place. */
+  loseDisk(id: NodeId): void {
+    if (this.isUp(id)) this.world.crashNode(id, "none");
+    this.world.restoreFolder(id, null);
+    this.births.set(id, digest(`${this.options.seed}/${id}/${this.world.eventCount}`).slice(0, 8));
   }
 
   private start(id: NodeId): ReplicaCore {
@@ -85,8 +102,7 @@ export class PaxosCluster {
 
   private configOf(self: NodeId): PaxosConfig {
     const { timing, keepCount } = this.options;
-    const birth = this.members.find(({ id }) => id === self)?.birth ?? new Uint8Array(8);
-    return { cluster: this.clusterId, self, birth, members: this.members, timing: { ...PAXOS_TIMING, ...timing }, keepCount };
+    return { cluster: this.clusterId, self, birth: this.birthOf(self), members: this.members, timing: { ...PAXOS_TIMING, ...timing }, keepCount };
   }
 
   /** The state of a node's daemon, or null where it is down. */

@@ -22,7 +22,9 @@ function makeWorld(words: Words): PaxosScene {
   if (nodeCount < 1 || nodeCount > NODES_MAX) throw words.refuse(`nodes is ${nodeCount}, want 1 to ${NODES_MAX}`);
   if (last < 1 || last > LAST_MAX) throw words.refuse(`last is ${last}, want 1 to ${LAST_MAX}`);
   if (keepCount < 1) throw words.refuse("keep is 0, want 1 or more");
-  const story = new PaxosStory({ seed, nodeCount, keepCount, timing: { trimWaitMs } });
+  const spareCount = words.count("spares", 0);
+  if (nodeCount + spareCount > NODES_MAX) throw words.refuse(`${nodeCount + spareCount} nodes, at most ${NODES_MAX}`);
+  const story = new PaxosStory({ seed, nodeCount, spareCount, keepCount, timing: { trimWaitMs } });
   story.begin(last);
   return { world: story.world, story };
 }
@@ -60,7 +62,7 @@ export const syncArea: Area = defineArea<PaxosScene>({
   name: "sync",
   summary: "replicas that decide by Paxos: elections, leases, versions, trim",
   example: "world sync nodes=3 seed=7",
-  forms: ["[nodes=3] [seed=1] [last=1] [keep=500] [trim-wait=60000]"],
+  forms: ["[nodes=3] [spares=0] [seed=1] [last=1] [keep=500] [trim-wait=60000]"],
   makeWorld,
   verbs: paxosVerbs,
   conditions,

@@ -73,7 +73,8 @@ export const replicatedKeys = {
   last: () => utf8("paxos/last"),
   /** Members with their births, as of the last change. */
   clusterMap: () => utf8("cluster/map"),
-  boot: (member: number) => utf8(`cluster/boot/${member}`),
+  /** Runs of a node's process. */
+  boot: (node: string) => utf8(`cluster/boot/${node}`),
   /** A key of the service `kv`: apart from the service's own rows, whatever the user calls it. */
   kv: (user: Uint8Array) => concatBytes(utf8("kv/key/"), user),
   register: (log: LogId) => concatBytes(utf8("log/register/"), log),

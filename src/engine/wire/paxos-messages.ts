@@ -26,6 +26,7 @@ const name = text(32);
 const ballot = struct({ round: u53, member: u32 });
 const batch = bytes(BATCH_BYTES_MAX);
 const entry = struct({ version: u53, ballot, batch });
+const member = struct({ id: name, number: u32, rank: u32, birth: fixed(8) });
 const kvKey = bytes(KV_KEY_BYTES_MAX);
 const kvValue = bytes(KV_VALUE_BYTES_MAX);
 /** `ifMatch`: the version that the key must have, 0 for any there is. `ifNoneMatch`: there must be no such key. */
@@ -49,6 +50,11 @@ export const paxosRequests = {
   "kv.delete": [51, { key: kvKey, ifMatch: nullable(u53) }],
   "kv.read": [52, { key: kvKey, ...freshness }],
   "kv.scan": [53, { prefix: kvKey, after: nullable(kvKey), limit: u32, ...freshness }],
+  /** `what`: add, remove, or replace (another disk); `rank` is that of a new member. */
+  "cluster.change": [54, { what: name, id: name, rank: u32, birth: fixed(8) }],
+  "cluster.read": [55, {}],
+  /** A run of a node's process begins: its number is raised. */
+  "cluster.boot": [56, { id: name }],
 } as const;
 
 export const paxosAnswers = {
@@ -73,4 +79,6 @@ export const paxosAnswers = {
   "kv.conflict": [151, { version: u53 }],
   "kv.value": [152, { value: nullable(kvValue), version: u53, readVersion: u53 }],
   "kv.rows": [153, { rows: list(struct({ key: kvKey, value: kvValue, version: u53 }), KV_ROWS_MAX), readVersion: u53, more: flag }],
+  "cluster.is": [154, { version: u53, members: list(member, MEMBERS_COUNT_MAX) }],
+  "cluster.booted": [155, { boot: u53, version: u53 }],
 } as const;
