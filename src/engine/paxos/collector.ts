@@ -79,7 +79,7 @@ export function choose(turn: Turn, collecting: Collecting) {
   }
   const found = select(turn, collecting);
   const newest = found.reduce((map: ClusterMap, { ops }) => mapIn(ops) ?? map, state.map);
-  if (!hasMajority(state, collecting, mutant("paxos.birth-from-committed-only") ? state.map : newest)) return;
+  if (!hasMajority(state, collecting, newest)) return;
   state.failedCollects = 0;
   turn.out.push({ kind: "disarm", timer: COLLECT_TIMER });
   enter(turn, "leading");
@@ -101,7 +101,7 @@ function fetchFromNumber(turn: Turn, number: number): void {
  */
 function hasMajority(state: PaxosState, { lasts }: Collecting, newest: ClusterMap): boolean {
   const counts = (number: number, birth: Uint8Array): boolean =>
-    birthCounts(newest.members.some((member) => member.number === number) ? newest : state.map, number, birth) || mutant("paxos.old-birth-counted");
+    birthCounts(newest.members.some((member) => member.number === number) ? newest : state.map, number, birth);
   let count = 0;
   for (const { id, number } of state.map.members) {
     const birth = id === state.config.self ? state.config.birth : lasts.get(number)?.birth;

@@ -18,7 +18,7 @@ import { runFor } from "./steer.ts";
 
 /** Events of a safety phase where nobody says: a few dozen seconds of virtual time with a dozen faults. */
 export const SEED_EVENTS = 6_000;
-const FAULTS = ["crash", "cut", "isolate", "pause", "full", "fsync", "slow", "replay", "disk", "wipe", "coup"] as const;
+const FAULTS = ["crash", "cut", "isolate", "pause", "full", "fsync", "slow", "replay", "disk", "wipe", "coup", "duel"] as const;
 const REPLAYED = [
   "paxos.begin",
   "paxos.collect",
@@ -147,9 +147,12 @@ class SeedRun {
         if (this.cluster.isUp(id)) world.crashNode(id);
         if (nextChance(this.dice, 0.6)) world.startNode(id);
         return;
-      case "cut":
-        world.network.cut(id, nextOf(this.dice, nodeIds));
+      case "cut": {
+        const other = nextOf(this.dice, nodeIds);
+        world.network.cut(id, other);
+        if (nextChance(this.dice, 0.5)) world.network.cut(other, id);
         return;
+      }
       case "isolate":
         for (const other of nodeIds)
           for (const [from, to] of [
@@ -173,6 +176,9 @@ class SeedRun {
         return;
       case "wipe":
         if (this.lost === null && nextChance(this.dice, 0.5)) this.wipe(nextOf(this.dice, nodeIds));
+        return;
+      case "duel":
+        this.duel();
         return;
       case "coup":
         this.coup(id);
@@ -233,6 +239,23 @@ class SeedRun {
       }
       runFor(world, 70, () => world.violations.length > 0);
     }
+  }
+
+  /** All start anew, and the first two, who may be of one rank, do not hear each other: both may win, and collect at once. */
+  private duel(): void {
+    const { world, nodeIds } = this.cluster;
+    const [one, two, ...others] = nodeIds as [NodeId, NodeId, ...NodeId[]];
+    for (const [from, to] of [
+      [one, two],
+      [two, one],
+    ] as const)
+      world.network.cut(from, to);
+    for (const other of others) world.network.setLink(one, other, { ...PERFECT_LINK, delayMs: [50, 500] });
+    for (const id of nodeIds) {
+      if (this.cluster.isUp(id)) world.crashNode(id);
+      world.startNode(id);
+    }
+    runFor(world, 2_500, () => world.violations.length > 0);
   }
 
   private replay(): void {

@@ -29,7 +29,7 @@ export type PaxosWorldOptions = {
   /** Trim keeps so many versions. */
   readonly keepCount: number;
   readonly timing?: Partial<PaxosTiming>;
-  /** Two members of one rank: the number tells them apart. */
+  /** The first two members have one rank: the number tells them apart. */
   readonly sharesRank?: boolean;
   readonly link?: Partial<LinkFaults>;
   readonly flushMs?: readonly [number, number];
@@ -72,7 +72,7 @@ export class PaxosCluster {
     this.members = Array.from({ length: nodeCount }, (_, at) => ({
       id: NAMES[at] as NodeId,
       number: at + 1,
-      rank: sharesRank && at === nodeCount - 1 ? at - 1 : at,
+      rank: sharesRank && at === 1 ? 0 : at,
       birth: this.birthOf(NAMES[at] as NodeId),
     }));
     this.world = new World({ seed, wire, describe, periodic: (timer) => PERIODIC.includes(timer), ...rest });

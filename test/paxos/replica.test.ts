@@ -1,0 +1,172 @@
+/** Single rules of sync.md 3.2 to 3.7 that need one replica only, and the facts that assembly carries for the synchronisation. */
+import { describe, expect, test } from "bun:test";
+import { utf8 } from "../../src/engine/base/bytes.ts";
+import { assembleReplica } from "../../src/engine/node/assemble.ts";
+import { hashOf } from "../../src/engine/paxos/records.ts";
+import { ZERO_HASH } from "../../src/engine/paxos/state.ts";
+import { applyFlush } from "../../src/engine/sim/disk.ts";
+import { localKeys } from "../../src/engine/store/keys.ts";
+import type { AnswerOf, Request } from "../../src/engine/wire/messages.ts";
+import { newDisk } from "../merge/core-bench.ts";
+import { A, B, batchOf, birthOf, C, config, type ReplicaBench, replicaOn, scopeOf } from "./replica-bench.ts";
+
+const ballot = (round: number, member = 2) => ({ round, member });
+const lease = (round: number, reached = 0, hash = ZERO_HASH, first = 1): Request => ({
+  kind: "paxos.lease",
+  ...scopeOf(B, 2),
+  ballot: ballot(round),
+  leaseMs: 1_000,
+  reached,
+  hash,
+  first,
+  commitP99Us: 0,
+});
+const begin = (version: number, batch: Uint8Array, round = 1, reached = 0): Request => ({
+  kind: "paxos.begin",
+  ...scopeOf(B),
+  ballot: ballot(round),
+  version,
+  batch,
+  reached,
+});
+const collect = (round: number, last = 0): Request => ({ kind: "paxos.collect", ...scopeOf(C), ballot: ballot(round, 3), first: 1, last, hash: ZERO_HASH });
+
+function answerTo(bench: ReplicaBench, from: typeof B, body: Request) {
+  const id = bench.request(from, body);
+  bench.storeAll();
+  return bench.answers.get(id);
+}
+const refusal = (body: ReturnType<typeof answerTo>): string => (body?.kind === "paxos.refused" ? body.why : (body?.kind ?? "nothing"));
+
+describe("leases", () => {
+  test("3.2: while a lease runs nobody else is promised, and after it anybody is", () => {
+    const bench = replicaOn();
+    expect(answerTo(bench, B, lease(1))?.kind).toBe("paxos.lease-ack");
+    bench.timeMs += 999;
+    expect(refusal(answerTo(bench, C, collect(2)))).toBe("leased");
+    bench.timeMs += 1;
+    expect(refusal(answerTo(bench, C, collect(2)))).toBe("paxos.last");
+  });
+
+  test("3.2: for one lease and its margin after a start nobody is acked or promised, accepting goes on", () => {
+    const bench = replicaOn(replicaOn().disk);
+    bench.timeMs -= 2_000;
+    const elect: Request = { kind: "paxos.elect", ...scopeOf(B, 1), rank: 0, first: 1, last: 0 };
+    expect([refusal(answerTo(bench, C, collect(2))), refusal(answerTo(bench, B, elect))]).toEqual(["quiet", "quiet"]);
+    expect(refusal(answerTo(bench, B, begin(1, batchOf("x", null))))).toBe("paxos.accept");
+  });
+
+  test("a lease of an older ballot than the promise is refused, and tells the promise", () => {
+    const bench = replicaOn();
+    answerTo(bench, C, collect(5));
+    expect(answerTo(bench, B, lease(1))).toMatchObject({ kind: "paxos.refused", why: "promised", promised: ballot(5, 3) });
+  });
+});
+
+describe("versions", () => {
+  const one = batchOf("one", null);
+  const two = batchOf("two", hashOf(one));
+
+  test("3.4: version 2 is accepted behind version 1 of the same ballot only", () => {
+    const bench = replicaOn();
+    expect(refusal(answerTo(bench, B, begin(2, two)))).toBe("gap");
+    answerTo(bench, B, begin(1, one));
+    expect(refusal(answerTo(bench, B, begin(2, two, 2)))).toBe("gap");
+    expect(refusal(answerTo(bench, B, begin(2, two)))).toBe("paxos.accept");
+  });
+
+  test("3.1: a commit covers entries of its own ballot, everything else is fetched", () => {
+    const bench = replicaOn();
+    answerTo(bench, B, begin(1, one));
+    answerTo(bench, B, { kind: "paxos.commit", ...scopeOf(B), ballot: ballot(3), reached: 1 });
+    expect(bench.state.last).toBe(0);
+    expect(bench.takeSent().map(({ body }) => body.kind)).toEqual(["paxos.recent-req"]);
+    answerTo(bench, B, { kind: "paxos.commit", ...scopeOf(B), ballot: ballot(1), reached: 1 });
+    expect([bench.state.last, bench.state.applied]).toEqual([1, 1]);
+  });
+
+  test("3.4: two histories that meet stop the node; a deposed leader's proposal does not", () => {
+    const bench = replicaOn();
+    answerTo(bench, B, begin(1, one));
+    answerTo(bench, B, lease(1, 1, hashOf(one)));
+    const other = batchOf("other", null);
+    expect(refusal(answerTo(bench, B, begin(1, other, 2)))).toBe("stale");
+    expect(refusal(answerTo(bench, B, begin(2, batchOf("two", hashOf(other)), 2)))).toBe("stale");
+    expect(bench.halted).toBe(null);
+    answerTo(bench, B, lease(2, 1, hashOf(other)));
+    expect(bench.halted).toBe("PAXOS_FORK");
+  });
+
+  test("a batch that does not decode is refused, and nothing is written", () => {
+    const bench = replicaOn();
+    const count = bench.writeCount;
+    expect(refusal(answerTo(bench, B, begin(1, one.slice(1))))).toBe("gap");
+    expect(bench.writeCount).toBe(count);
+  });
+
+  test("3.7: of another disk than the map names nothing is accepted, acked or promised", () => {
+    const bench = replicaOn(newDisk(), { ...config, birth: birthOf("z") });
+    expect([refusal(answerTo(bench, B, begin(1, one))), refusal(answerTo(bench, C, collect(2)))]).toEqual(["stranger", "stranger"]);
+  });
+
+  test("a message of another cluster is refused, in whatever state", () => {
+    const bench = replicaOn();
+    const id = bench.request(B, { ...begin(1, one), cluster: new Uint8Array(8) } as Request);
+    expect(bench.answers.get(id)).toMatchObject({ kind: "refused", code: "NOT_ALLOWED" });
+  });
+});
+
+describe("requests that nobody decides", () => {
+  test("end by their deadline: surely not done, and reads too", () => {
+    const bench = replicaOn();
+    const put = bench.request(A, { kind: "kv.put", key: utf8("k"), value: utf8("v"), ifMatch: null, ifNoneMatch: false });
+    const read = bench.request(A, { kind: "kv.read", key: utf8("k"), local: false, minVersion: 0 });
+    const later = bench.request(A, { kind: "kv.read", key: utf8("k"), local: true, minVersion: 9 });
+    for (let i = 0; i < 24; i++) bench.fire("sweep");
+    expect([put, read, later].map((id) => (bench.answers.get(id) as AnswerOf<"refused">).code)).toEqual(Array(3).fill("PAXOS_NO_QUORUM"));
+    expect(bench.timers.has("sweep")).toBe(false);
+  });
+
+  test("sent on and not answered: nobody can tell", () => {
+    const bench = replicaOn();
+    answerTo(bench, B, lease(1));
+    const put = bench.request(A, { kind: "kv.put", key: utf8("k"), value: utf8("v"), ifMatch: null, ifNoneMatch: false });
+    expect(bench.takeSent().map(({ to, body }) => `${to} ${body.kind}`)).toEqual(["b paxos.call"]);
+    for (let i = 0; i < 24; i++) bench.fire("sweep");
+    expect((bench.answers.get(put) as AnswerOf<"refused">).code).toBe("PAXOS_OUTCOME_UNKNOWN");
+  });
+});
+
+describe("facts for the synchronisation", () => {
+  const clocks = { timeMs: 5_000, upMs: 5_000 };
+
+  test("a peer whose first version is out of reach is named, until the sync is over", () => {
+    const replica = assembleReplica(config, []);
+    const disk = newDisk();
+    const bench = replicaOn(disk);
+    replica.step({ kind: "start", ...clocks }, bench.snap);
+    expect(replica.handles(lease(1))).toBe(true);
+    expect(replica.handles({ kind: "copy.where", log: new Uint8Array(8), epoch: 1 })).toBe(false);
+    replica.step({ kind: "request", id: 1, from: B, body: lease(1, 412, ZERO_HASH, 402), ...clocks }, bench.snap);
+    expect(replica.facts(clocks.upMs)).toMatchObject({ phase: "following", mustSync: B, last: 0, isSettledLeader: false });
+    replica.beginSync(clocks, bench.snap);
+    expect(replica.facts(clocks.upMs).phase).toBe("syncing");
+    const [refused] = replica
+      .step({ kind: "request", id: 2, from: C, body: collect(9), ...clocks, upMs: 99_000 }, bench.snap)
+      .filter(({ kind }) => kind === "answer");
+    expect(refused).toMatchObject({ body: { kind: "paxos.refused", why: "synchronizing" } });
+    expect(replica.endSync(clocks, bench.snap).filter(({ kind }) => kind === "send")).toHaveLength(2);
+    expect(replica.facts(clocks.upMs)).toMatchObject({ phase: "looking", mustSync: null });
+    replica.hold(7);
+    expect(replica.state.held).toBe(7);
+  });
+
+  test("a start that finds the flag does not look for a leader", () => {
+    const disk = newDisk();
+    disk.image = applyFlush(disk.image, { change: "commit", db: "local", batch: [{ op: "put", key: localKeys.synchronizing(), value: new Uint8Array(1) }] });
+    const bench = replicaOn(disk);
+    expect([bench.state.phase, bench.timers.size]).toEqual(["syncing", 0]);
+    const probe = answerTo(bench, B, { kind: "paxos.probe", ...scopeOf(B) });
+    expect(probe).toMatchObject({ kind: "paxos.probe-reply", synchronizing: true });
+  });
+});
