@@ -266,5 +266,16 @@ export function driverContract(title: string, open: () => Promise<DriverBench>):
       expect(pings()).toEqual([]);
       expect(bench.replies("a")).toEqual([]);
     });
+
+    duty("10: the clock of the process is read when an event is stepped, and never falls", async (bench) => {
+      for (let i = 0; i < 3; i++) {
+        await bench.tell("a", command(arm("t", 20), say("armed")));
+        await bench.passMs(60);
+        await bench.settle();
+      }
+      const clock = bench.record("a").seen.map(({ event }) => event.upMs);
+      expect(clock).toEqual(clock.toSorted((x, y) => x - y));
+      expect((clock.at(-1) ?? 0) - (clock[0] ?? 0)).toBeGreaterThanOrEqual(50);
+    });
   });
 }

@@ -17,6 +17,7 @@
  *  7. A `send` is best effort: lost, late, repeated or reordered is all possible. A link known to be gone is told by `lost`.
  *  8. Each request is answered at most once; an answer to a client or peer that went away is dropped silently.
  *  9. A crash loses the state, timers and everything not stored. A file `replace` is whole or absent; an `append` may be torn.
+ * 10. `upMs` of an event is read when it is stepped, not when it came, and never falls within one process.
  */
 import type { ErrorCode } from "./errors.ts";
 import type { NodeId } from "./ids.ts";

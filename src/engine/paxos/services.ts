@@ -56,9 +56,9 @@ export function evaluate(services: readonly Service[], commands: readonly Comman
   for (const command of commands) {
     const service = serviceOf(services, command.body);
     invariant(service !== null, `a command of a service: ${command.body.kind}`);
-    const own = service.keysOf(command.body).map(toHex);
-    const waits = own.some((row) => rows.has(row)) && !mutant("paxos.two-writes-one-key");
-    for (const row of own) rows.add(row);
+    const keys = service.keysOf(command.body).map(toHex);
+    const waits = keys.some((row) => rows.has(row)) && !mutant("paxos.two-writes-one-key");
+    for (const row of keys) rows.add(row);
     const isAlone = service.isAlone(command.body);
     if (isEnded || (isAlone && outcomes.length > 0)) {
       isEnded = true;
@@ -76,7 +76,9 @@ export function evaluate(services: readonly Service[], commands: readonly Comman
     if (ops.length === 0) continue;
     for (const op of ops) bytes += encodedOpBytes(op);
     operations.push(...ops);
-    touched.set(service, [...(touched.get(service) ?? []), ...ops]);
+    const own = touched.get(service);
+    if (own === undefined) touched.set(service, [...ops]);
+    else own.push(...ops);
   }
   for (const [service, ops] of touched) operations.push(...ownRows(service, ops, view, version));
   return { operations, outcomes, left };
