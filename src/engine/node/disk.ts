@@ -12,6 +12,7 @@ import { EngineError } from "../base/errors.ts";
 import { BrokenInvariant, invariant } from "../base/invariant.ts";
 import { type Environment, type EnvironmentSnapshot, type EnvironmentStat, openEnvironmentSync } from "../store/lmdb.ts";
 import { roomBytesOf } from "../store/lmdb-file.ts";
+import { mirrorEnvironment } from "../store/mirrored.ts";
 import type { RangeOptions, StoreSnapshot } from "../store/types.ts";
 import { changeFile, type FileCalls, fileCalls, fileList, fileRead, fileSize, insidePath } from "./file-changes.ts";
 import { type Mapping, mappingsOf, releasePages } from "./mapped-pages.ts";
@@ -46,6 +47,8 @@ export type DiskOptions = {
   /** False: a folder without a store is NOT_FOUND. Otherwise one is made. */
   readonly create?: boolean;
   readonly calls?: FileCalls;
+  /** `replicated` is kept in memory too, and every read of it compared (sync.md section 2.4). */
+  readonly paranoid?: boolean;
 };
 
 export type EnvironmentName = "store" | "log" | "small";
@@ -72,6 +75,7 @@ class RealDisk implements Disk {
   private readonly dir: string;
   private readonly create: boolean;
   private readonly calls: FileCalls;
+  private readonly paranoid: boolean;
   private readonly environments = new Map<EnvironmentName, Environment<Db>>();
   private readonly writing = new Set<Promise<void>>();
   /** Of the environments, while they are open. */
@@ -84,6 +88,7 @@ class RealDisk implements Disk {
     this.dir = dir;
     this.create = options.create ?? true;
     this.calls = options.calls ?? fileCalls;
+    this.paranoid = options.paranoid ?? false;
   }
 
   environment(name: EnvironmentName): Environment<Db> {
@@ -92,6 +97,7 @@ class RealDisk implements Disk {
       const file = join(this.dir, name, "data.mdb");
       const others = mappingsOf(file).map(({ start }) => start);
       found = openEnvironmentSync(join(this.dir, name), DATABASES[name], { create: this.create || name === "small" });
+      if (this.paranoid && name === "store") found = mirrorEnvironment<Db>(found, ["replicated"]);
       this.environments.set(name, found);
       this.mappings.push(...mappingsOf(file).filter(({ start }) => !others.includes(start)));
     }
