@@ -1,5 +1,5 @@
 /**
- * Random messages of every kind, within the caps of merge.md section 2 and sync.md section 3. The tables are closed over the unions: a kind
+ * Random messages of every kind, within the caps of merge.md section 2 and sync.md sections 3 and 4. The tables are closed over the unions: a kind
  * without a row here does not compile.
  */
 import fc from "fast-check";
@@ -32,6 +32,11 @@ const head = fc.record({ epoch: u53, ...sizeAndRoot, note: bytes(1_000), timeMs:
 const paxosScope = { cluster: fc.uint8Array({ minLength: 8, maxLength: 8 }), epoch: u53, birth: fc.uint8Array({ minLength: 8, maxLength: 8 }) };
 const ballot = fc.record({ round: u53, member: u32 });
 const kvKey = bytes(1_000);
+const id = fc.uint8Array({ minLength: 8, maxLength: 8 });
+const transferScope = { ...paxosScope, transfer: id };
+const root = fc.uint8Array({ minLength: 16, maxLength: 16 });
+const storeKey = bytes(1_024);
+const limits = fc.record({ chunkBytes: u32, chunkKeys: u32, windowChunks: u32, windowBytes: u32 });
 const maybeHead = fc.option(head);
 const pairs = list(fc.record({ number: u32, k: u32, secondaries: list(name, 64) }), 8);
 
@@ -73,6 +78,33 @@ const requestRows: Rows<Request> = {
   "cluster.change": { what: name, id: name, rank: u32, birth: fc.uint8Array({ minLength: 8, maxLength: 8 }) },
   "cluster.read": {},
   "cluster.boot": { id: name },
+  "sync.req": {
+    ...paxosScope,
+    mode: u8,
+    last: u53,
+    floor: u53,
+    resume: fc.option(fc.record({ oldest: u53, oldestHash: hash, version: u53, cursor: storeKey })),
+    limits,
+  },
+  "hold.req": { ...paxosScope, hold: id, lowest: u53, leaseMs: u32 },
+  "hold.renew": { ...paxosScope, hold: id, lowest: u53, leaseMs: u32, bytes: u53, ending: fc.boolean() },
+  "hold.release": { ...paxosScope, hold: id, reason: name },
+  "sync.start": { ...transferScope, version: u53, hash, first: u53, keys: u53, bytes: u53, limits },
+  "sync.chunk": {
+    ...transferScope,
+    number: u53,
+    lo: storeKey,
+    hi: fc.option(storeKey),
+    batch: bytes(1_000),
+    digest: hash,
+    last: fc.boolean(),
+    root: fc.option(root),
+  },
+  "sync.recent-req": { ...transferScope, from: u53 },
+  "sync.verify-req": transferScope,
+  "sync.done": { ...transferScope, version: u53 },
+  "sync.keepalive": transferScope,
+  "sync.abort": { ...transferScope, reason: name },
   "kv.scan": { prefix: kvKey, after: fc.option(kvKey), limit: u32, local: fc.boolean(), minVersion: u53 },
 };
 
@@ -143,6 +175,15 @@ const answerRows: Rows<Answer> = {
     members: list(fc.record({ id: name, number: u32, rank: u32, birth: fc.uint8Array({ minLength: 8, maxLength: 8 }) }), 16),
   },
   "cluster.booted": { boot: u53, version: u53 },
+  "sync.grant": { ...transferScope, resumes: fc.boolean(), limits },
+  "sync.aborted": { ...transferScope, reason: name, retryAfterMs: u32 },
+  "hold.ack": { ...paxosScope, hold: id, first: u53, last: u53, leaseMs: u32 },
+  "hold.refused": { ...paxosScope, hold: id, reason: name, retryAfterMs: u32 },
+  "sync.chunk-ack": { ...transferScope, number: u53, cursor: fc.option(storeKey), chunks: u32, bytes: u32 },
+  "sync.recent": { ...transferScope, from: u53, last: u53, batches: list(bytes(1_000), 1_024) },
+  "sync.verify": { ...transferScope, version: u53, root, top: list(fc.record({ end: storeKey, digest: root }), 256) },
+  "sync.noted": transferScope,
+  "sync.no-transfer": transferScope,
   "kv.written": { version: u53 },
   "kv.conflict": { version: u53 },
   "kv.value": { value: fc.option(bytes(1_000)), version: u53, readVersion: u53 },

@@ -12,10 +12,12 @@ import { answerKinds, arbitraryAnswer, arbitraryRequest, requestKinds } from "./
 import { codeOf, hex, vectors } from "./vectors.ts";
 
 type Side = "request" | "answer";
-const { valid, invalid } = vectors<{
+type Vectors = {
   valid: { comment: string; side: Side; kind: string; fields: Record<string, unknown>; bytes: string }[];
   invalid: { comment: string; side: Side; bytes: string; says: string }[];
-}>("messages");
+};
+const files = [vectors<Vectors>("messages"), vectors<Vectors>("../sync/messages")];
+const [valid, invalid] = [files.flatMap((each) => each.valid), files.flatMap((each) => each.invalid)];
 
 /** A message as the vectors write it: byte fields as hex. */
 const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value, (_, each) => (each instanceof Uint8Array ? each.toHex() : each)));
@@ -74,7 +76,7 @@ function decodesOrRefuses(side: Side, raw: Uint8Array): void {
 
 describe("damage", () => {
   test("random bytes behind each tag", () => {
-    const tags = fc.constantFrom(...[...Array(62).keys()], ...Array.from({ length: 62 }, (_, i) => 100 + i));
+    const tags = fc.constantFrom(...[...Array(82).keys()], ...Array.from({ length: 82 }, (_, i) => 100 + i));
     const raw = fc.tuple(tags, fc.uint8Array({ maxLength: 200 })).map(([tag, rest]) => new Uint8Array([tag, ...rest]));
     fc.assert(
       fc.property(raw, (bytes) => {

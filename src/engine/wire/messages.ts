@@ -1,12 +1,13 @@
 /**
  * The messages of the wire, requests and answers: those of the merge (merge.md section 2) here, those of Paxos in
- * `paxos-messages.ts`. Every request of the merge carries `log` (8-byte id) and `epoch`; the request id travels in the
+ * `paxos-messages.ts`, of store synchronisation in `sync-messages.ts`. Every request of the merge carries `log` (8-byte id) and `epoch`; the request id travels in the
  * frame and comes back with the answer. Ranges are `[from, to)`.
  * Limits are checked before allocation: bundle 1 MiB, 8,192 hashes, 1,024 ranges, proofs of 63 hashes.
  */
 import { fromUtf8, utf8 } from "../base/bytes.ts";
 import { bytes, fixed, flag, hashes, list, type MessageOf, messages, nullable, struct, text, u8, u32, u53 } from "./codec.ts";
 import { paxosAnswers, paxosRequests } from "./paxos-messages.ts";
+import { syncAnswers, syncRequests } from "./sync-messages.ts";
 
 /** A bundle on the wire: never less than one entry, so a little above the 1 MiB of entries that senders aim for. */
 export const BUNDLE_BYTES_MAX = 1_024 * 1_024;
@@ -49,6 +50,7 @@ export const requests = messages({
     { ...scope, expect: nullable(struct(sizeAndRoot)), next: struct({ epoch: u53, ...sizeAndRoot, note: bytes(NOTE_BYTES_MAX), timeMs: u53 }) },
   ],
   ...paxosRequests,
+  ...syncRequests,
 });
 export type Request = MessageOf<typeof requests>;
 export type RequestOf<Kind extends Request["kind"]> = Extract<Request, { kind: Kind }>;
@@ -105,6 +107,7 @@ export const answers = messages({
     },
   ],
   ...paxosAnswers,
+  ...syncAnswers,
 });
 export type Answer = MessageOf<typeof answers>;
 export type AnswerOf<Kind extends Answer["kind"]> = Extract<Answer, { kind: Kind }>;
