@@ -83,7 +83,7 @@ const requestRows: Rows<Request> = {
     mode: u8,
     last: u53,
     floor: u53,
-    resume: fc.option(fc.record({ oldest: u53, oldestHash: hash, version: u53, cursor: storeKey })),
+    resume: fc.option(fc.record({ oldest: u53, oldestHash: hash, version: u53, cursor: fc.option(storeKey) })),
     limits,
   },
   "hold.req": { ...paxosScope, hold: id, lowest: u53, leaseMs: u32 },

@@ -21,6 +21,8 @@ import { clusterService } from "../paxos/service-cluster.ts";
 import { kvService } from "../paxos/service-kv.ts";
 import { logService, type RegisterOwner } from "../paxos/service-log.ts";
 import { initialPaxos, type PaxosConfig, type PaxosState } from "../paxos/state.ts";
+import type { SyncCall, SyncPorts, SyncState } from "../sync/state.ts";
+import { stepSync } from "../sync/sync.ts";
 import { type Answer, type Request, refused } from "../wire/messages.ts";
 
 /** What a daemon is asked: by peers, and by its own node's HTTP side. */
@@ -28,6 +30,7 @@ export type DaemonRequest = Request | AddRequest | SpaceRequest;
 export type DaemonAnswer = Answer | AddAnswer;
 export type DaemonCore = Core<DaemonRequest, Answer, Request, DaemonAnswer>;
 export type StepCore = Core<never, Answer, Request, StepResult>;
+export type SyncCore = Core<Request | SyncCall, Answer, Request, Answer>;
 export type RegisterCore = Core<Request, Answer, Request, Answer>;
 
 /** A step of the merge: one process, run once. */
@@ -180,4 +183,9 @@ export function assembleReplica(config: PaxosConfig, registers: readonly Registe
 export function assembleRegister(config: MergeConfig): RegisterCore {
   const state = initialRegister(config);
   return { name: "register", step: (event, snap) => stepRegister(state, event, snap) };
+}
+
+/** Store synchronisation: what it reads of Paxos comes through the ports, what Paxos reads of it is in the state. */
+export function assembleSync(state: SyncState, ports: SyncPorts): SyncCore {
+  return { name: "sync", step: (event, snap) => stepSync(state, event, snap, ports) };
 }

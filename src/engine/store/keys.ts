@@ -63,6 +63,10 @@ export const localKeys = {
   accepted: (version: number) => concatBytes(utf8("paxos/accepted/"), u64be(version)),
   /** Set while the store is being replaced: the node does not vote, lead, serve or provide. */
   synchronizing: () => utf8("sync/synchronizing"),
+  /** Below this version the node never serves again; stays when the flag falls. */
+  syncFloor: () => utf8("sync/floor"),
+  /** How far the copy is durable. */
+  syncCursor: () => utf8("sync/cursor"),
 } as const;
 
 /** `replicated` database: what Paxos decides, equal on all nodes at equal version (sync.md 3.8). */

@@ -26,10 +26,10 @@ const key = bytes(KEY_BYTES_MAX);
 const limits = struct({ chunkBytes: u32, chunkKeys: u32, windowChunks: u32, windowBytes: u32 });
 
 export const syncRequests = {
-  /** `resume`: the oldest snapshot a copy was begun from, the newest, its chain hash, and the first key that is missing. */
+  /** `resume`: the oldest snapshot a copy was begun from, its chain hash, the newest, and the first key that is missing (null: none). */
   "sync.req": [
     60,
-    { ...scope, mode: u8, last: u53, floor: u53, resume: nullable(struct({ oldest: u53, oldestHash: hash, version: u53, cursor: key })), limits },
+    { ...scope, mode: u8, last: u53, floor: u53, resume: nullable(struct({ oldest: u53, oldestHash: hash, version: u53, cursor: nullable(key) })), limits },
   ],
   "hold.req": [61, { ...scope, hold: fixed(8), lowest: u53, leaseMs: u32 }],
   "hold.renew": [62, { ...scope, hold: fixed(8), lowest: u53, leaseMs: u32, bytes: u53, ending: flag }],

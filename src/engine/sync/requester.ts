@@ -1,0 +1,300 @@
+/**
+ * The requester up to the first chunk (seed 002 steps 1 to 4, sync.md section 4.2): probes, asks a provider, makes flag and
+ * floor durable, and only then clears `replicated`, and nothing else. Until a grant came it still owns its data; from the
+ * flag on it abstains, whatever happens, until `finish.ts` has proved the copy. A flagged node that starts goes on here.
+ */
+import { equalBytes, utf8 } from "../base/bytes.ts";
+import type { Batch } from "../base/effects.ts";
+import type { NodeId } from "../base/ids.ts";
+import { mutant } from "../base/mutant.ts";
+import { KEY_BYTES_MAX } from "../store/types.ts";
+import type { AnswerOf, RequestOf } from "../wire/messages.ts";
+import { candidates, isInfeasible, neededFloor } from "./choose.ts";
+import { closeTransfers } from "./provider.ts";
+import { type CursorRow, historyIn, syncRows } from "./records.ts";
+import {
+  answer,
+  arm,
+  BACKOFF_MS,
+  BACKOFF_MS_MAX,
+  disarm,
+  enterRequester,
+  KEEPALIVE_MS,
+  mark,
+  PATIENCE_MS,
+  PROBE_MS,
+  type Reply,
+  type Requester,
+  scopeOf,
+  send,
+  type Turn,
+  write,
+} from "./state.ts";
+
+/** A provider that gave a copy with a wrong root, or none that this node may take, is passed over for so long. */
+const AVOID_WRONG_MS = 60_000;
+export const NO_DIGEST = new Uint8Array(32);
+const FIRST_KEY = new Uint8Array(0);
+const LAST_KEY = new Uint8Array(KEY_BYTES_MAX).fill(0xff);
+/** One commit, and no row is read for it: a store whose rows are damaged can be cleared too. */
+const CLEAR: Batch = [
+  { op: "delRange", key: FIRST_KEY, end: LAST_KEY },
+  { op: "del", key: LAST_KEY },
+];
+
+/** The disk first: a flag found there leads to a sync, never to an election. */
+export function startRequester(turn: Turn): void {
+  const { requester } = turn.state;
+  reload(turn);
+  requester.isForced = requester.flag?.isForced ?? false;
+  if (requester.flag !== null) mark(turn, "sync.flag-on-boot", `flag found, floor ${requester.floor}: will not vote`);
+  probe(turn);
+}
+
+/** The disk has the last word after a start, and after a write that was refused. */
+export function reload({ state: { requester }, snap }: Turn): void {
+  requester.flag = syncRows.flag(snap);
+  requester.floor = syncRows.floor(snap);
+  requester.durable = requester.flag === null ? null : syncRows.cursor(snap);
+  requester.cursor = requester.durable;
+}
+
+export function probe(turn: Turn): void {
+  const { config, requester } = turn.state;
+  requester.replies.clear();
+  for (const peer of config.members) if (peer !== config.self) send(turn, peer, { kind: "paxos.probe", ...scopeOf(turn) }, { what: "probe" });
+  arm(turn, "x.probe", PROBE_MS);
+  if (config.members.every((peer) => peer === config.self)) decide(turn);
+}
+
+export function onProbeReply(turn: Turn, from: NodeId, reply: Reply): void {
+  const { config, requester } = turn.state;
+  if (!config.members.includes(from)) return;
+  requester.replies.set(from, reply);
+  if (requester.phase === "clearing") confirm(turn);
+  else if (requester.phase === "probing" && requester.replies.size === config.members.length - 1) decide(turn);
+}
+
+/** All answered, or their time is over. */
+export function decide(turn: Turn): void {
+  const { state, snap, upMs } = turn;
+  const { requester } = state;
+  if (requester.phase !== "probing") return;
+  disarm(turn, "x.probe");
+  if (requester.awaited !== 0) {
+    arm(turn, "x.retry", BACKOFF_MS); // what is on its way to disk decides where a copy goes on
+    return;
+  }
+  const own = historyIn(snap);
+  if (requester.flag === null && !requester.isForced && !isInfeasible(own, requester.replies.values())) {
+    enterRequester(state, "joined");
+    disarm(turn, "x.retry");
+    mark(turn, "sync.feasible", `last ${own.last}: the rest is recovered by Paxos`);
+    return;
+  }
+  const rated = candidates(state, own, upMs);
+  const [best] = rated;
+  if (best === undefined || best.why !== null) {
+    mark(turn, "sync.no-provider", `nobody can provide: ${rated.map(({ peer, why }) => `${peer} ${why}`).join(", ")}`);
+    backOff(turn);
+    return;
+  }
+  const { first = 0 } = requester.replies.get(best.peer) ?? {};
+  if (requester.flag === null && !requester.isForced) mark(turn, "sync.infeasible", `last ${own.last}, ${best.peer} has first ${first}: not recoverable`);
+  ask(turn, best.peer);
+}
+
+function ask(turn: Turn, peer: NodeId): void {
+  const { config, requester } = turn.state;
+  const own = historyIn(turn.snap);
+  const { cursor } = requester;
+  const resume =
+    cursor === null || !config.isResuming ? null : { oldest: cursor.oldest, oldestHash: cursor.oldestHash, version: cursor.version, cursor: cursor.cursor };
+  enterRequester(turn.state, "requested");
+  requester.provider = peer;
+  const wants = { mode: 0, last: own.last, floor: neededFloor(turn.state, own), resume, limits: config.limits };
+  send(turn, peer, { kind: "sync.req", ...scopeOf(turn), ...wants }, { what: "grant" });
+  arm(turn, "x.patience", PATIENCE_MS);
+}
+
+/** From here on this node abstains. Flag, floor and all that Paxos promised are durable before one key is cleared. */
+export function onGrant(turn: Turn, from: NodeId, grant: AnswerOf<"sync.grant">): void {
+  const { state } = turn;
+  const { requester } = state;
+  if (requester.phase !== "requested" || requester.provider !== from) {
+    mark(turn, "sync.late-grant", `${from} grants what was given up`);
+    send(turn, from, { kind: "sync.abort", ...scopeOf(turn), transfer: grant.transfer, reason: "expired" }, { what: "told" });
+    return;
+  }
+  closeTransfers(turn, "provider-syncing");
+  requester.transfer = grant.transfer;
+  requester.floor = neededFloor(state, historyIn(turn.snap));
+  requester.flag = { provider: from, transfer: grant.transfer, isForced: requester.isForced };
+  requester.resumes = grant.resumes && requester.cursor !== null;
+  if (!requester.resumes) requester.cursor = null;
+  requester.isCleared = requester.resumes;
+  enterRequester(state, "clearing");
+  if (mutant("sync.flag-after-clear")) clear(turn);
+  const keeps = requester.resumes ? [] : [syncRows.dropCursor()];
+  const forgets = mutant("sync.promise-cleared") ? [{ op: "delRange", key: utf8("paxos/"), end: utf8("paxos0") } as const] : [];
+  write(turn, "flag", { db: "local", batch: [syncRows.putFlag(requester.flag), syncRows.putFloor(requester.floor), ...keeps, ...forgets] });
+  arm(turn, "x.patience", PATIENCE_MS);
+  arm(turn, "x.keep", KEEPALIVE_MS);
+}
+
+/** The flag is durable: clear, at once where distance forced it, else when a majority without this node has all it had. */
+export function onFlagged(turn: Turn): void {
+  const { requester } = turn.state;
+  if (requester.phase !== "clearing") return;
+  if (requester.isCleared) {
+    begin(turn);
+    return;
+  }
+  if (!requester.isForced) {
+    clear(turn);
+    return;
+  }
+  probe(turn);
+}
+
+/** This node may hold one of the copies that made a version chosen: it goes only when enough others show that they have it. */
+function confirm(turn: Turn): void {
+  const { config, requester } = turn.state;
+  if (!requester.isForced || requester.isCleared || requester.awaited !== 0) return;
+  let count = 0;
+  for (const reply of requester.replies.values()) if (!reply.synchronizing && reply.last >= requester.floor) count++;
+  if (count < Math.floor(config.members.length / 2) + 1) return;
+  disarm(turn, "x.probe");
+  mark(turn, "sync.confirmed", `${count} others have ${requester.floor}: this store may be cleared`);
+  clear(turn);
+}
+
+const clear = (turn: Turn): void => write(turn, "clear", { db: "replicated", batch: CLEAR });
+
+export function onCleared(turn: Turn): void {
+  const { requester } = turn.state;
+  if (requester.phase !== "clearing" || requester.flag === null) return;
+  requester.isCleared = true;
+  mark(turn, "sync.cleared", `flag and floor ${requester.floor} durable, then every key cleared`);
+  begin(turn);
+}
+
+/** SYNC_START: what the snapshot is. A second one while copying is a newer snapshot, taken where this copy stands. */
+export function onStart(turn: Turn, id: number, body: RequestOf<"sync.start">): void {
+  const { requester } = turn.state;
+  if (requester.phase !== "clearing" && requester.phase !== "copying") {
+    answer(turn, id, { kind: "sync.no-transfer", ...scopeOf(turn), transfer: body.transfer });
+    return;
+  }
+  requester.start = { id, body };
+  begin(turn);
+}
+
+/** With the clear and SYNC_START both here: where the copy stands becomes durable, then the provider may send. */
+export function begin(turn: Turn): void {
+  const { state } = turn;
+  const { requester } = state;
+  const { start, cursor, isCleared, awaited, transfer } = requester;
+  if (start === null || !isCleared || awaited !== 0 || transfer === null || requester.waiting.size > 0) return;
+  const { version, hash } = start.body;
+  if (cursor !== null && version < cursor.version) {
+    abandon(turn, "trimmed", AVOID_WRONG_MS);
+    return;
+  }
+  requester.cursor =
+    cursor === null
+      ? freshCursor(transfer, version, hash)
+      : { ...cursor, version, ...(equalBytes(cursor.transfer, transfer) ? {} : { transfer, number: 0, digest: NO_DIGEST }) };
+  requester.start = null;
+  if (requester.phase === "clearing") enterRequester(state, "copying");
+  write(turn, "begin", { db: "local", batch: [syncRows.putCursor(requester.cursor)] });
+  if (requester.resumes && cursor !== null) mark(turn, "sync.resumed", `resumed: replay from ${cursor.oldest}, snapshot ${version}`);
+  answer(turn, start.id, chunkAck(turn, requester.cursor));
+}
+
+const freshCursor = (transfer: Uint8Array, version: number, hash: Uint8Array): CursorRow => ({
+  transfer,
+  oldest: version,
+  oldestHash: hash,
+  version,
+  cursor: FIRST_KEY,
+  number: 0,
+  digest: NO_DIGEST,
+  position: version,
+  positionHash: hash,
+});
+
+/** What is durable, and room for more. */
+export function chunkAck(turn: Turn, row: CursorRow): AnswerOf<"sync.chunk-ack"> {
+  const { config, requester } = turn.state;
+  let bytes = config.limits.windowBytes;
+  for (const { body } of requester.waiting.values()) bytes -= body.batch.length;
+  const room = { chunks: Math.max(0, config.limits.windowChunks - requester.waiting.size), bytes: Math.max(0, bytes) };
+  return { kind: "sync.chunk-ack", ...scopeOf(turn), transfer: row.transfer, number: row.number, cursor: row.cursor, ...room };
+}
+
+/** Whether this is of the transfer that runs; its provider is alive then. */
+export function isOurs(turn: Turn, from: NodeId, transfer: Uint8Array): boolean {
+  const { requester } = turn.state;
+  if (requester.transfer === null || requester.provider !== from || !equalBytes(requester.transfer, transfer)) return false;
+  arm(turn, "x.patience", PATIENCE_MS);
+  return true;
+}
+
+export function onKeep(turn: Turn): void {
+  const { provider, transfer } = turn.state.requester;
+  if (provider === null || transfer === null) return;
+  send(turn, provider, { kind: "sync.keepalive", ...scopeOf(turn), transfer }, { what: "keepalive" });
+  arm(turn, "x.keep", KEEPALIVE_MS);
+}
+
+/** The transfer ends here: what is durable stays, flag and cursor too, and somebody is asked again. */
+export function abandon(turn: Turn, reason: string, avoidMs = 0): void {
+  const { state, upMs } = turn;
+  const { requester } = state;
+  const { provider, transfer } = requester;
+  mark(turn, "sync.abandoned", `transfer given up: ${reason}${provider === null ? "" : `, provider ${provider}`}`);
+  if (provider !== null && transfer !== null) send(turn, provider, { kind: "sync.abort", ...scopeOf(turn), transfer, reason }, { what: "told" });
+  if (provider !== null && avoidMs > 0) requester.avoided.set(provider, upMs + avoidMs);
+  forget(turn);
+  enterRequester(state, "probing");
+  backOff(turn);
+}
+
+/** A copy that proved wrong: nothing of it is believed, another provider is asked, somebody should look. */
+export function startOver(turn: Turn, text: string): void {
+  mark(turn, "sync.alarm", text);
+  abandon(turn, "digest-mismatch", AVOID_WRONG_MS);
+  turn.state.requester.cursor = null;
+  write(turn, "restart", { db: "local", batch: [syncRows.dropCursor()] });
+}
+
+/** All that belongs to one transfer. */
+export function forget(turn: Turn): void {
+  const { requester } = turn.state;
+  closeScan(turn);
+  requester.provider = null;
+  requester.transfer = null;
+  requester.start = null;
+  requester.root = null;
+  requester.verify = null;
+  requester.newest = 0;
+  requester.waiting.clear();
+  disarm(turn, "x.patience", "x.keep", "x.scan", "x.probe");
+}
+
+export function closeScan(turn: Turn): void {
+  const { requester } = turn.state;
+  if (requester.scan !== null) turn.ports.views.close(requester.scan.view);
+  requester.scan = null;
+}
+
+/** Doubles until something gets durable. */
+function backOff(turn: Turn): void {
+  const { requester } = turn.state;
+  requester.backoffMs = Math.min(BACKOFF_MS_MAX, Math.max(BACKOFF_MS, requester.backoffMs * 2));
+  arm(turn, "x.retry", requester.backoffMs, requester.backoffMs / 2);
+}
+
+/** No vote, no lead, no read, no provider: while keys may be missing or mixed, and while it is not known. */
+export const abstains = ({ flag }: Requester): boolean => flag !== null && !mutant("sync.serve-flagged");

@@ -1,0 +1,327 @@
+/**
+ * What a node knows of store synchronisation (sync.md section 4), as plain data: as the requester of at most one transfer, as
+ * the provider of a few, and as the leader that holds trimming for others. All of it but the rows of `records.ts` is gone
+ * with the process, and the rules hold without it. Phases change only along the tables here. Paxos is seen as facts that
+ * assembly reads for us; it is told `held`, `synced` and whether this node abstains.
+ */
+import type { Effect, Event, Snapshot } from "../base/effects.ts";
+import type { Hash, NodeId } from "../base/ids.ts";
+import { invariant } from "../base/invariant.ts";
+import type { DigestBuild } from "../store/digest.ts";
+import type { StoreSnapshot } from "../store/types.ts";
+import type { Answer, AnswerOf, Request, RequestOf } from "../wire/messages.ts";
+import type { CursorRow, FlagRow } from "./records.ts";
+
+export type Limits = { readonly chunkBytes: number; readonly chunkKeys: number; readonly windowChunks: number; readonly windowBytes: number };
+
+export type SyncConfig = {
+  readonly cluster: Uint8Array;
+  readonly self: NodeId;
+  readonly birth: Uint8Array;
+  /** Voting members, this node among them, by rank. */
+  readonly members: readonly NodeId[];
+  /** Random per process: transfers and holds are named after it, so that no two grants share a name. */
+  readonly nonce: Uint8Array;
+  readonly limits: Limits;
+  /** Go on from the durable cursor after a crash or with another provider. Off in the seed profile. */
+  readonly isResuming: boolean;
+  /** Hold everything from the first version on, not from the snapshot on: the seed profile. */
+  readonly holdsAll: boolean;
+};
+
+export const MIB = 1_024 * 1_024;
+export const DEFAULT_LIMITS: Limits = { chunkBytes: MIB, chunkKeys: 2_000, windowChunks: 8, windowBytes: 8 * MIB };
+/** The letter of the seed: one chunk, then its ack. */
+export const SEED_LIMITS: Limits = { ...DEFAULT_LIMITS, windowChunks: 1 };
+
+export const PROBE_MS = 1_000;
+/** The requester's patience with a provider that says nothing. */
+export const PATIENCE_MS = 30_000;
+export const KEEPALIVE_MS = 10_000;
+export const BACKOFF_MS = 500;
+export const BACKOFF_MS_MAX = 30_000;
+/** Rows read back in one step while verifying: about 2 ms. */
+export const SCAN_ROWS_MAX = 4_096;
+
+export const TRANSFERS_MAX = 2;
+export const EXPIRE_MS = 60_000;
+/** Unacknowledged chunks are sent again after so long. */
+export const STALL_MS = 5_000;
+export const HOLD_ANSWER_MS = 10_000;
+export const HOLD_RETRY_MS = 1_000;
+export const HOLD_RENEW_MS = 10_000;
+export const HOLD_LEASE_MS = 30_000;
+export const HOLD_WAIT_MS = 60_000;
+export const HOLD_AGE_MS_MAX = 3_600_000;
+export const HOLDS_MAX = 8;
+export const DRAIN_MS = 30_000;
+export const DRAIN_MS_MAX = 600_000;
+export const SNAPSHOT_AGE_MS_MAX = 600_000;
+export const RECENT_BYTES_MAX = 1_024 * 1_024;
+
+/** Paxos as this node sees it now. */
+export type PaxosFacts = {
+  /** Even: settled. Changes with each leader. */
+  readonly epoch: number;
+  readonly leader: NodeId | null;
+  /** Of the leader: its own first version and every value it found are chosen. */
+  readonly isSettled: boolean;
+  /** Of the leader: a majority's leases hold at this moment. */
+  readonly hasLeases: boolean;
+  /** Of the leader: a trim is proposed and not yet applied here. */
+  readonly isTrimming: boolean;
+  /** Whether the disk is too full to keep versions for others. */
+  readonly isNearlyFull: boolean;
+};
+
+/** Snapshots of `replicated` that outlive a step, by number. They end with the process. */
+export interface Views {
+  open(): number;
+  read(view: number): StoreSnapshot;
+  close(view: number): void;
+}
+
+export type SyncPorts = { facts(upMs: number): PaxosFacts; readonly views: Views };
+
+/** What this node's own side says to the core. */
+export type SyncCall =
+  /** Something that `facts` or the history shows has changed. */
+  | { readonly kind: "sync.facts" }
+  /** Paxos met a peer whose first version is beyond what this node could take up. */
+  | { readonly kind: "sync.must" }
+  /** An operator wants this store replaced. */
+  | { readonly kind: "sync.force" }
+  /** A peer asked Paxos for recent versions: a drained transfer of it still matters. */
+  | { readonly kind: "sync.recent-asked"; readonly peer: NodeId };
+export type SyncEvent = Event<Request | SyncCall, Answer>;
+export type SyncEffect = Effect<Request, Answer>;
+
+export type RequesterPhase = "probing" | "requested" | "clearing" | "copying" | "replaying" | "verifying" | "joined";
+export const requesterTransitions: Record<RequesterPhase, readonly RequesterPhase[]> = {
+  probing: ["requested", "joined"],
+  requested: ["clearing", "probing"],
+  clearing: ["copying", "probing"],
+  copying: ["replaying", "verifying", "probing"],
+  replaying: ["verifying", "probing"],
+  verifying: ["probing"],
+  joined: ["probing"],
+};
+
+export type ProviderPhase = "holding" | "streaming" | "draining" | "closed";
+export const providerTransitions: Record<ProviderPhase, readonly ProviderPhase[]> = {
+  holding: ["streaming", "closed"],
+  streaming: ["draining", "closed"],
+  draining: ["closed"],
+  closed: [],
+};
+
+export type HoldPhase = "active" | "grace" | "released" | "expired";
+export const holdTransitions: Record<HoldPhase, readonly HoldPhase[]> = {
+  active: ["grace", "released", "expired"],
+  grace: ["released", "expired"],
+  released: [],
+  expired: [],
+};
+
+/** Rows of a view read in key order, so many a step. */
+export type Scan = { readonly view: number; readonly version: number; readonly build: DigestBuild; at: Uint8Array };
+
+export type Reply = AnswerOf<"paxos.probe-reply">;
+
+export type Requester = {
+  phase: RequesterPhase;
+  /** As on disk, or on its way there: from then on this node abstains. */
+  flag: FlagRow | null;
+  floor: number;
+  /** As on disk. */
+  durable: CursorRow | null;
+  /** With what is on its way. Invariant: never behind `durable`. */
+  cursor: CursorRow | null;
+  /** Last word of each member in this round of probing. */
+  replies: Map<NodeId, Reply>;
+  /** Until when a member that was busy, silent or wrong is passed over. */
+  avoided: Map<NodeId, number>;
+  backoffMs: number;
+  isForced: boolean;
+  provider: NodeId | null;
+  transfer: Uint8Array | null;
+  /** The grant goes on from the cursor. */
+  resumes: boolean;
+  isCleared: boolean;
+  /** SYNC_START that waits for the clear: its request, to be answered by CHUNK_ACK 0. */
+  start: { readonly id: number; readonly body: RequestOf<"sync.start"> } | null;
+  /** Chunks not stored yet, by number. Bounded by the window. */
+  waiting: Map<number, { readonly id: number; readonly body: RequestOf<"sync.chunk"> }>;
+  /** The write whose `stored` goes on; 0: none is on its way. One at a time. */
+  awaited: number;
+  /** Root that came with the last chunk. */
+  root: Uint8Array | null;
+  /** What the provider said of itself at a version. */
+  verify: { readonly version: number; readonly root: Uint8Array } | null;
+  /** Newest version that the provider spoke of. */
+  newest: number;
+  scan: Scan | null;
+};
+
+export type Transfer = {
+  readonly id: Uint8Array;
+  readonly name: string;
+  readonly requester: NodeId;
+  readonly floor: number;
+  readonly hold: Uint8Array;
+  readonly limits: Limits;
+  /** Version that replay starts behind, where an earlier copy goes on. */
+  readonly oldest: number | null;
+  phase: ProviderPhase;
+  /** Epoch that the hold was last asked in. */
+  epoch: number;
+  /** Send times of what the leader was asked, by request. */
+  holdAsked: Map<number, number>;
+  /** Send time of the newest request that the leader said yes to: the lease counts from there. */
+  heldFromMs: number | null;
+  ack: { readonly first: number; readonly last: number } | null;
+  view: number | null;
+  viewSinceMs: number;
+  version: number;
+  /** Digest of what was packed, while that is everything. */
+  build: DigestBuild | null;
+  /** First key that was not packed; null: all were. Not known before the requester said where it stands. */
+  at: Uint8Array | null;
+  isReady: boolean;
+  digest: Hash;
+  /** Chunks `(acked, sent]` are on their way, kept until they are acknowledged. */
+  sent: number;
+  acked: number;
+  flying: Map<number, RequestOf<"sync.chunk">>;
+  creditChunks: number;
+  creditBytes: number;
+  sentBytes: number;
+  drainSinceMs: number;
+  scan: Scan | null;
+  /** VERIFY_REQs that wait for the scan. */
+  asks: number[];
+};
+
+export type Hold = {
+  readonly id: Uint8Array;
+  readonly name: string;
+  readonly provider: NodeId;
+  phase: HoldPhase;
+  /** First version that the provider, or its requester, still reads. Invariant: never falls. */
+  lowest: number;
+  readonly sinceMs: number;
+  renewedMs: number;
+  leaseMs: number;
+  bytes: number;
+};
+
+export type Asked =
+  | { readonly what: "probe" | "grant" | "recent" | "verify" | "keepalive" | "told" }
+  | { readonly what: "hold" | "start" | "chunk"; readonly transfer: string; readonly number: number };
+
+export type WritePurpose = "flag" | "clear" | "begin" | "copy" | "replay" | "finish" | "restart";
+
+export type SyncState = {
+  readonly config: SyncConfig;
+  readonly requester: Requester;
+  /** Live transfers by name, oldest first. */
+  readonly transfers: Map<string, Transfer>;
+  /** Live holds by name. */
+  readonly holds: Map<string, Hold>;
+  /** HOLD_REQs that wait for a trim to end. */
+  holdAsks: { readonly id: number; readonly from: NodeId; readonly body: RequestOf<"hold.req"> }[];
+  /** Epoch in which this node leads, and until when it grants trims to nobody, itself included; null: it does not lead. */
+  leading: { readonly epoch: number; readonly waitUntilMs: number } | null;
+  /** Version at which a sync ended, until assembly took it. */
+  synced: number | null;
+  readonly asked: Map<number, Asked>;
+  readonly writing: Map<number, WritePurpose>;
+  lastTicket: number;
+  lastRequestId: number;
+  lastName: number;
+};
+
+export const initialSync = (config: SyncConfig): SyncState => ({
+  config,
+  requester: {
+    phase: "probing",
+    flag: null,
+    floor: 0,
+    durable: null,
+    cursor: null,
+    replies: new Map(),
+    avoided: new Map(),
+    backoffMs: 0,
+    isForced: false,
+    provider: null,
+    transfer: null,
+    resumes: false,
+    isCleared: false,
+    start: null,
+    waiting: new Map(),
+    awaited: 0,
+    root: null,
+    verify: null,
+    newest: 0,
+    scan: null,
+  },
+  transfers: new Map(),
+  holds: new Map(),
+  holdAsks: [],
+  leading: null,
+  synced: null,
+  asked: new Map(),
+  writing: new Map(),
+  lastTicket: 0,
+  lastRequestId: 0,
+  lastName: 0,
+});
+
+/** One step of the core: what it may read, and the effects so far. */
+export type Turn = { readonly state: SyncState; readonly snap: Snapshot; readonly upMs: number; readonly ports: SyncPorts; readonly out: SyncEffect[] };
+
+export const factsOf = ({ ports, upMs }: Turn): PaxosFacts => ports.facts(upMs);
+
+export function send({ state, out }: Turn, to: NodeId, body: Request, asked: Asked): number {
+  const requestId = ++state.lastRequestId;
+  state.asked.set(requestId, asked);
+  out.push({ kind: "send", to, requestId, body });
+  return requestId;
+}
+
+export function answer({ out }: Turn, id: number, body: Answer): void {
+  out.push({ kind: "answer", id, body });
+}
+
+export function mark({ out }: Turn, name: string, text?: string): void {
+  out.push(text === undefined ? { kind: "mark", name } : { kind: "mark", name, text });
+}
+
+export function arm({ out }: Turn, timer: string, afterMs: number, jitterMs = 0): void {
+  out.push({ kind: "arm", timer, afterMs, jitterMs });
+}
+
+export function disarm({ out }: Turn, ...timers: readonly string[]): void {
+  for (const timer of timers) out.push({ kind: "disarm", timer });
+}
+
+type Write = Omit<Extract<SyncEffect, { kind: "write" }>, "kind" | "ticket">;
+
+/** A write of the requester; what is listed behind it waits for it. */
+export function write({ state, out }: Turn, purpose: WritePurpose, what: Write): void {
+  const ticket = ++state.lastTicket;
+  state.writing.set(ticket, purpose);
+  state.requester.awaited = ticket;
+  out.push({ kind: "write", ticket, ...what });
+}
+
+/** What every message says of its sender. */
+export function scopeOf(turn: Turn): { readonly cluster: Uint8Array; readonly epoch: number; readonly birth: Uint8Array } {
+  const { cluster, birth } = turn.state.config;
+  return { cluster, birth, epoch: factsOf(turn).epoch };
+}
+
+export function enterRequester({ requester }: SyncState, next: RequesterPhase): void {
+  invariant(requesterTransitions[requester.phase].includes(next), `requester: ${next} may follow ${requester.phase}`);
+  requester.phase = next;
+}

@@ -1,0 +1,339 @@
+/**
+ * Store synchronisation of one node (sync.md section 4): requester, provider and holds behind one `step`. Who leads itself
+ * asks itself for a hold by the same messages, which never leave the node. Reads Paxos through `SyncPorts`, tells it what
+ * the functions at the end say, and never imports it.
+ */
+import { equalBytes } from "../base/bytes.ts";
+import type { Snapshot } from "../base/effects.ts";
+import type { NodeId } from "../base/ids.ts";
+import { unreachable } from "../base/invariant.ts";
+import type { Answer, Request } from "../wire/messages.ts";
+import { syncRequests } from "../wire/sync-messages.ts";
+import { onChunk, onCopied } from "./copy.ts";
+import { onFinished, onRecent, onReplayed, onScan, onVerify } from "./finish.ts";
+import { onHoldFacts, onHoldRelease, onHoldRenew, onHoldReq, onHoldTimer } from "./hold.ts";
+import { onHoldAck, onHoldRefused, onProviderFacts, onRenewTimer, onSilence, onSyncReq } from "./provider.ts";
+import { abandon, abstains, decide, isOurs, onCleared, onFlagged, onGrant, onKeep, onProbeReply, onStart, probe, reload, startRequester } from "./requester.ts";
+import {
+  type Asked,
+  answer,
+  arm,
+  BACKOFF_MS,
+  enterRequester,
+  mark,
+  PATIENCE_MS,
+  type SyncCall,
+  type SyncEffect,
+  type SyncEvent,
+  type SyncPorts,
+  type SyncState,
+  scopeOf,
+  type Turn,
+} from "./state.ts";
+import { onAbort, onChunkAck, onDrainAsk, onStall, onVerifyScan, pump, stayAlive } from "./stream.ts";
+
+const CALL_KINDS: readonly string[] = ["sync.facts", "sync.must", "sync.force", "sync.recent-asked"] satisfies SyncCall["kind"][];
+/** Whether a daemon's request is for this core. */
+export const isSyncRequest = ({ kind }: { readonly kind: string }): boolean => Object.hasOwn(syncRequests, kind) || CALL_KINDS.includes(kind);
+
+export function stepSync(state: SyncState, event: SyncEvent, snap: Snapshot, ports: SyncPorts): SyncEffect[] {
+  const turn: Turn = { state, snap, upMs: event.upMs, ports, out: [] };
+  take(turn, event);
+  return loopBack(turn);
+}
+
+/** What this node sends to itself arrives at once, under a request's own number, negative. */
+function loopBack(turn: Turn): SyncEffect[] {
+  const { self } = turn.state.config;
+  const done: SyncEffect[] = [];
+  for (let effect = turn.out.shift(); effect !== undefined; effect = turn.out.shift()) {
+    if (effect.kind === "send" && effect.to === self) onRequest(turn, -effect.requestId, self, effect.body);
+    else if (effect.kind === "answer" && effect.id < 0) onAnswer(turn, self, -effect.id, effect.body);
+    else done.push(effect);
+  }
+  return done;
+}
+
+function take(turn: Turn, event: SyncEvent): void {
+  switch (event.kind) {
+    case "start":
+      startRequester(turn);
+      onHoldFacts(turn);
+      return;
+    case "request":
+      onRequest(turn, event.id, event.from, event.body);
+      return;
+    case "message":
+      onAnswer(turn, event.from, event.requestId, event.body);
+      return;
+    case "timer":
+      onTimer(turn, event.timer);
+      return;
+    case "stored":
+      onStored(turn, event.ticket);
+      return;
+    case "full":
+      onFull(turn, event.ticket);
+      return;
+    case "lost":
+      onLost(turn, event.peer);
+      return;
+    default:
+      unreachable(event);
+  }
+}
+
+function onRequest(turn: Turn, id: number, from: NodeId, body: Request | SyncCall): void {
+  switch (body.kind) {
+    case "sync.facts":
+      onHoldFacts(turn);
+      onProviderFacts(turn);
+      return;
+    case "sync.must":
+    case "sync.force":
+      wanted(turn, id, body.kind === "sync.force");
+      return;
+    case "sync.recent-asked":
+      for (const transfer of turn.state.transfers.values()) if (transfer.requester === body.peer) stayAlive(turn, transfer);
+      return;
+    case "sync.req":
+      onSyncReq(turn, id, from, body);
+      return;
+    case "hold.req":
+      onHoldReq(turn, id, from, body);
+      return;
+    case "hold.renew":
+      onHoldRenew(turn, id, from, body);
+      return;
+    case "hold.release":
+      onHoldRelease(turn, id, from, body);
+      return;
+    case "sync.start":
+      isOurs(turn, from, body.transfer) ? onStart(turn, id, body) : foreign(turn, id, from, body.transfer);
+      return;
+    case "sync.chunk":
+      onChunk(turn, id, from, body);
+      return;
+    case "sync.recent-req":
+    case "sync.verify-req":
+    case "sync.done":
+    case "sync.keepalive":
+      onDrainAsk(turn, from, id, body);
+      return;
+    case "sync.abort":
+      onAborted(turn, id, from, body.transfer, body.reason);
+      return;
+    default:
+      return;
+  }
+}
+
+function foreign(turn: Turn, id: number, from: NodeId, transfer: Uint8Array): void {
+  mark(turn, "sync.foreign", `${from} speaks of another transfer`);
+  answer(turn, id, { kind: "sync.no-transfer", ...scopeOf(turn), transfer });
+}
+
+/** Paxos, or an operator, wants this store replaced. */
+function wanted(turn: Turn, id: number, isForced: boolean): void {
+  const { state } = turn;
+  answer(turn, id, { kind: "sync.noted", ...scopeOf(turn), transfer: new Uint8Array(8) });
+  if (state.requester.phase !== "joined" && state.requester.phase !== "probing") {
+    mark(turn, "sync.under-way", "a sync is under way already");
+    return;
+  }
+  state.requester.isForced = isForced && state.requester.flag === null;
+  if (state.requester.phase === "joined") enterRequester(state, "probing");
+  probe(turn);
+}
+
+/** Either side of a transfer may end it. */
+function onAborted(turn: Turn, id: number, from: NodeId, name: Uint8Array, reason: string): void {
+  const transfer = turn.state.transfers.get(name.toHex());
+  if (transfer !== undefined && transfer.requester === from) onAbort(turn, transfer, reason);
+  else if (isOurs(turn, from, name)) abandon(turn, reason, reason === "trimmed" || reason === "provider-syncing" ? BACKOFF_MS : 0);
+  else mark(turn, "sync.foreign", `${from} ends a transfer that is over`);
+  answer(turn, id, { kind: "sync.noted", ...scopeOf(turn), transfer: name });
+}
+
+function onAnswer(turn: Turn, from: NodeId, requestId: number, body: Answer): void {
+  const { asked } = turn.state;
+  const about = asked.get(requestId);
+  if (about === undefined) {
+    mark(turn, "sync.late-answer");
+    return;
+  }
+  asked.delete(requestId);
+  if ("transfer" in about) {
+    onTransferAnswer(turn, about, requestId, body);
+    return;
+  }
+  switch (body.kind) {
+    case "paxos.probe-reply":
+      onProbeReply(turn, from, body);
+      return;
+    case "sync.grant":
+      onGrant(turn, from, body);
+      return;
+    case "sync.aborted":
+      if (about.what === "grant" && turn.state.requester.phase === "requested") abandon(turn, body.reason, Math.max(BACKOFF_MS, body.retryAfterMs));
+      return;
+    case "sync.recent":
+      if (isOurs(turn, from, body.transfer)) onRecent(turn, body);
+      return;
+    case "sync.verify":
+      if (isOurs(turn, from, body.transfer)) onVerify(turn, body);
+      return;
+    case "sync.noted":
+      if (about.what === "keepalive") isOurs(turn, from, body.transfer);
+      return;
+    case "sync.no-transfer":
+      if (about.what !== "told" && isOurs(turn, from, body.transfer)) abandon(turn, "expired");
+      return;
+    default:
+      return;
+  }
+}
+
+/** Answers to a provider: of the leader, or of the requester. */
+function onTransferAnswer(turn: Turn, about: Extract<Asked, { transfer: string }>, requestId: number, body: Answer): void {
+  const transfer = turn.state.transfers.get(about.transfer);
+  if (transfer === undefined) {
+    mark(turn, "sync.late-answer");
+    return;
+  }
+  if (body.kind === "hold.ack") {
+    onHoldAck(turn, transfer, requestId, about.number, body);
+    return;
+  }
+  if (body.kind === "hold.refused") {
+    onHoldRefused(turn, transfer, requestId, body);
+    return;
+  }
+  if (body.kind === "sync.chunk-ack" && equalBytes(body.transfer, transfer.id)) {
+    onChunkAck(turn, transfer, about.what === "start", body);
+    return;
+  }
+  if (body.kind === "sync.no-transfer") {
+    onAbort(turn, transfer, "expired");
+    return;
+  }
+}
+
+function onTimer(turn: Turn, timer: string): void {
+  const { state } = turn;
+  const [side, name = "", what] = timer.split(".");
+  if (side === "h") {
+    onHoldTimer(turn, name);
+    return;
+  }
+  if (side === "x") {
+    onRequesterTimer(turn, name);
+    return;
+  }
+  const transfer = state.transfers.get(name);
+  if (transfer === undefined) return;
+  switch (what) {
+    case "renew":
+      onRenewTimer(turn, transfer);
+      return;
+    case "pack":
+      pump(turn, transfer);
+      return;
+    case "stall":
+      onStall(turn, transfer);
+      return;
+    case "scan":
+      onVerifyScan(turn, transfer);
+      return;
+    case "hold":
+    case "expire":
+    case "drain":
+      onSilence(turn, transfer, what);
+      return;
+  }
+}
+
+function onRequesterTimer(turn: Turn, what: string): void {
+  const { requester } = turn.state;
+  switch (what) {
+    case "probe":
+      requester.phase === "clearing" ? probe(turn) : decide(turn);
+      return;
+    case "retry":
+      if (requester.phase === "probing") probe(turn);
+      return;
+    case "keep":
+      onKeep(turn);
+      return;
+    case "scan":
+      onScan(turn);
+      return;
+    case "patience":
+      abandon(turn, `nothing heard for ${PATIENCE_MS} ms`, BACKOFF_MS);
+      return;
+  }
+}
+
+function onStored(turn: Turn, ticket: number): void {
+  const { state } = turn;
+  const { requester } = state;
+  const purpose = state.writing.get(ticket);
+  state.writing.delete(ticket);
+  if (requester.awaited === ticket) requester.awaited = 0;
+  switch (purpose) {
+    case "flag":
+      onFlagged(turn);
+      return;
+    case "clear":
+      onCleared(turn);
+      return;
+    case "begin":
+    case "copy":
+      onCopied(turn);
+      return;
+    case "replay":
+      onReplayed(turn);
+      return;
+    case "finish":
+      onFinished(turn);
+      return;
+    case "restart":
+      requester.durable = requester.cursor;
+      return;
+  }
+}
+
+/** Nothing of it is there. What the disk holds is where to go on from, once there is space. */
+function onFull(turn: Turn, ticket: number): void {
+  const { requester, writing } = turn.state;
+  writing.delete(ticket);
+  if (requester.awaited === ticket) requester.awaited = 0;
+  reload(turn);
+  mark(turn, "sync.disk-full", "no space for what the sync writes");
+  if (requester.phase === "probing" || requester.phase === "joined") {
+    arm(turn, "x.retry", BACKOFF_MS);
+    return;
+  }
+  abandon(turn, "disk-full");
+}
+
+function onLost(turn: Turn, peer: NodeId): void {
+  const { requester, transfers } = turn.state;
+  if (requester.provider === peer && requester.phase !== "probing" && requester.phase !== "joined") abandon(turn, "link lost");
+  // a requester that is gone is forgotten by the timer: it may come back and go on
+  for (const transfer of transfers.values()) if (factsLeader(turn) === peer && transfer.phase === "holding") arm(turn, `y.${transfer.name}.renew`, BACKOFF_MS);
+}
+
+const factsLeader = ({ ports, upMs }: Turn): NodeId | null => ports.facts(upMs).leader;
+
+// ------------------------------------------------------------------ what Paxos is told
+
+/** Whether this node must not vote, lead, serve reads or provide. */
+export const mustAbstain = ({ requester }: SyncState): boolean => abstains(requester);
+
+/** The version at which a sync ended, once. */
+export function takeSynced(state: SyncState): number | null {
+  const { synced } = state;
+  state.synced = null;
+  return synced;
+}
