@@ -3,14 +3,15 @@
  * `SyncCluster`: a disk is compared with the model's only when it changed. They believe no state but what rests on disk and
  * what was promised to others.
  */
-import { compareBytes, equalBytes, readU64be, utf8 } from "../../src/engine/base/bytes.ts";
+import { compareBytes, equalBytes, utf8 } from "../../src/engine/base/bytes.ts";
 import type { NodeId } from "../../src/engine/base/ids.ts";
 import { type DiskImage, DiskSnapshot } from "../../src/engine/sim/disk.ts";
 import { localKeys } from "../../src/engine/store/keys.ts";
+import { treeSnapshot } from "../../src/engine/store/memory.ts";
 import { type Tree, treeCount, treeGet, treeIterate } from "../../src/engine/store/tree.ts";
 import { payloadOf } from "../../src/engine/store/value.ts";
 import { heldFrom } from "../../src/engine/sync/hold.ts";
-import { type CursorRow, syncRows } from "../../src/engine/sync/records.ts";
+import { type CursorRow, historyOf, syncRows } from "../../src/engine/sync/records.ts";
 import { HOLD_LEASE_MS } from "../../src/engine/sync/state.ts";
 import { mustAbstain } from "../../src/engine/sync/sync.ts";
 import type { SyncCluster } from "./sync-cluster.ts";
@@ -50,6 +51,8 @@ export class SyncCheckers {
     const { last } = this.cluster.history(id);
     const floor = syncRows.floor(snap);
     if (syncRows.flag(snap) !== null) return this.checkCopy(disk, snap);
+    const lastBefore = before === undefined ? last : historyOf(treeSnapshot(before.dbs.replicated, id)).last;
+    if (last < lastBefore && syncRows.flag(new DiskSnapshot(before ?? disk, id)) === null) return `I8 it had version ${lastBefore}, has ${last}, and no flag`;
     if (last < floor) return `I12 serves ${last}, below its floor ${floor}`;
     if (disk.dbs.replicated === before?.dbs.replicated && before !== undefined && syncRows.flag(new DiskSnapshot(before, id)) === null) return null;
     return sameRows(disk.dbs.replicated, this.cluster.model.trees[last] ?? null) ? null : `I8 no flag, and its keys are not those of version ${last}`;
@@ -59,12 +62,7 @@ export class SyncCheckers {
   private checkCopy({ dbs: { replicated } }: DiskImage, snap: DiskSnapshot): string | null {
     const row = syncRows.cursor(snap);
     const { trees } = this.cluster.model;
-    if (row === null) {
-      if (treeCount(replicated) === 0 || this.damaged) return null;
-      const raw = treeGet(replicated, utf8("paxos/last"));
-      const last = raw === undefined ? 0 : (readU64be(payloadOf(raw)) ?? 0);
-      return sameRows(replicated, trees[last] ?? null) ? null : "I9 flagged, not begun, and its keys are of no version";
-    }
+    if (row === null) return null; // between the flag and the clear, or cleared: nothing of it will be believed
     if (this.damaged) return null;
     if (row.oldest === row.version && row.position === row.version) {
       const want = row.cursor === null ? treeIterate(trees[row.version] ?? null) : treeIterate(trees[row.version] ?? null, undefined, row.cursor);
@@ -98,14 +96,6 @@ export class SyncCheckers {
       const row = syncRows.cursor(new DiskSnapshot(disk, transfer.requester));
       if (row !== null && equalBytes(row.transfer, transfer.id) && transfer.acked > row.number)
         return `I10 chunk ${transfer.acked} is acknowledged, ${row.number} durable`;
-      if (
-        row === null &&
-        transfer.phase === "streaming" &&
-        transfer.acked > 0 &&
-        cluster.isFlagged(transfer.requester) &&
-        isOf(disk, transfer.requester, transfer.id)
-      )
-        return `I10 chunk ${transfer.acked} is acknowledged, none is durable`;
       if (cluster.history(id).last < transfer.floor) return `I12 provides ${cluster.history(id).last} to a floor of ${transfer.floor}`;
     }
     for (const hold of state.holds.values())
@@ -128,11 +118,6 @@ export class SyncCheckers {
     }
     return null;
   }
-}
-
-function isOf(disk: DiskImage, id: NodeId, transfer: Uint8Array): boolean {
-  const flag = syncRows.flag(new DiskSnapshot(disk, id));
-  return flag !== null && equalBytes(flag.transfer, transfer);
 }
 
 export const sameRows = (a: Tree, b: Tree): boolean => a === b || (treeCount(a) === treeCount(b) && sameIterators(treeIterate(a), treeIterate(b)));

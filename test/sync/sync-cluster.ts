@@ -35,6 +35,7 @@ export type Options = Partial<Pick<SyncConfig, "isResuming" | "holdsAll" | "limi
   readonly nodes?: number;
   readonly seed?: number;
   readonly link?: Partial<LinkFaults>;
+  readonly flushMs?: readonly [number, number];
   readonly keys?: number;
   /** Versions that trim leaves. */
   readonly keep?: number;
@@ -77,9 +78,9 @@ export class SyncCluster {
 
   constructor(options: Options = {}) {
     this.options = options;
-    const { seed = 1, nodes = 3, link, recording = false } = options;
+    const { seed = 1, nodes = 3, link, flushMs = [0, 0], recording = false } = options;
     this.ids = ["a", "b", "c", "d", "e"].slice(0, nodes).map(nodeId);
-    this.world = new World({ seed, wire, recording, ...(link === undefined ? {} : { link }) });
+    this.world = new World({ seed, wire, recording, flushMs, ...(link === undefined ? {} : { link }) });
     for (const id of this.ids) this.world.addNode(id, { daemon: () => this.makeCore(id) });
   }
 
@@ -200,7 +201,17 @@ export class SyncCluster {
       this.tell(id, { kind: "sync.must" });
       return;
     }
-    const tree = this.model.trees[upTo] as Tree;
+    this.setStore(id, upTo);
+  }
+
+  /** What was only waiting to be applied is: those versions were here all along. */
+  endLag(id: NodeId): void {
+    this.lagging.delete(id);
+    this.setStore(id, this.last);
+  }
+
+  private setStore(id: NodeId, version: number): void {
+    const tree = this.model.trees[version] as Tree;
     this.world.changeDisk(id, (disk) => ({ ...disk, dbs: { ...disk.dbs, replicated: tree } }));
     this.told = "";
   }
@@ -240,9 +251,10 @@ export class SyncCluster {
   tick(): void {
     for (const id of this.ids) if (this.states.has(id) && this.isUp(id) && takeSynced(this.state(id)) !== null) this.told = "";
     this.catchUp();
-    if (this.leader !== null && !this.isJoined(this.leader)) this.elect(null);
+    if (this.leader !== null && !(this.isJoined(this.leader) && this.hasMajority())) this.elect(null);
     if (this.leader === null) this.elect(this.candidate());
-    for (const id of this.ids) if (this.restarts && !this.isUp(id) && !this.restartAt.has(id)) this.restartAt.set(id, this.world.nowMs + RESTART_MS);
+    for (const id of this.ids)
+      if (this.restarts && this.states.has(id) && !this.isUp(id) && !this.restartAt.has(id)) this.restartAt.set(id, this.world.nowMs + RESTART_MS);
     const now = `${this.leader} ${this.epoch} ${this.last} ${this.trimming?.to}`;
     if (now === this.told) return;
     this.told = now;
@@ -251,9 +263,12 @@ export class SyncCluster {
 
   /** The lowest rank that is up to date, where a majority is joined. */
   private candidate(): NodeId | null {
-    const joined = this.ids.filter((id) => this.isJoined(id));
-    if (joined.length <= this.ids.length / 2) return null;
-    return joined.find((id) => this.history(id).last === this.last) ?? null;
+    if (!this.hasMajority()) return null;
+    return this.ids.find((id) => this.isJoined(id) && this.history(id).last === this.last) ?? null;
+  }
+
+  private hasMajority(): boolean {
+    return this.ids.filter((id) => this.isJoined(id)).length > this.ids.length / 2;
   }
 
   elect(leader: NodeId | null): void {
@@ -271,8 +286,10 @@ export class SyncCluster {
       const dueMs = Math.min(this.nextOwnMs(), endMs);
       const nextMs = this.world.nextMs();
       if (nextMs !== null && nextMs <= dueMs) this.world.step();
-      else if (dueMs >= endMs) return holds();
-      else this.doOwn(dueMs);
+      else if (dueMs >= endMs) {
+        this.world.advanceTo(endMs);
+        return holds();
+      } else this.doOwn(dueMs);
       this.tick();
       if (this.world.violations.length > 0) return holds();
     }

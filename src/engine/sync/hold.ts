@@ -80,10 +80,6 @@ export function onHoldReq(turn: Turn, id: number, from: NodeId, body: RequestOf<
     return;
   }
   const { first, last } = historyIn(snap);
-  if (body.lowest < first) {
-    refuse(turn, id, body.hold, "trimmed", from);
-    return;
-  }
   const name = body.hold.toHex();
   const before = state.holds.get(name);
   if (before === undefined && state.holds.size >= HOLDS_MAX) {
@@ -91,9 +87,10 @@ export function onHoldReq(turn: Turn, id: number, from: NodeId, body: RequestOf<
     return;
   }
   const leaseMs = Math.min(body.leaseMs, HOLD_LEASE_MS);
+  const lowest = Math.max(body.lowest, first); // what was trimmed before is told by the ack
   if (before === undefined) {
-    state.holds.set(name, { id: body.hold, name, provider: from, phase: "active", lowest: body.lowest, sinceMs: upMs, renewedMs: upMs, leaseMs, bytes: 0 });
-    mark(turn, "hold.active", `hold ${name.slice(0, 4)} ACTIVE for ${from}, lowest ${body.lowest}, lease ${leaseMs} ms`);
+    state.holds.set(name, { id: body.hold, name, provider: from, phase: "active", lowest, sinceMs: upMs, renewedMs: upMs, leaseMs, bytes: 0 });
+    mark(turn, "hold.active", `hold ${name.slice(0, 4)} ACTIVE for ${from}, lowest ${lowest}, lease ${leaseMs} ms`);
   } else before.renewedMs = upMs;
   arm(turn, timerOf(name), leaseMs);
   answer(turn, id, { kind: "hold.ack", ...scopeOf(turn), hold: body.hold, first, last, leaseMs });

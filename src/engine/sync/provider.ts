@@ -143,10 +143,6 @@ export function onHoldRefused(turn: Turn, transfer: Transfer, requestId: number,
     abort(turn, transfer, "busy");
     return;
   }
-  if (body.reason === "trimmed") {
-    abort(turn, transfer, "trimmed");
-    return;
-  }
   if (body.reason === "unknown") transfer.epoch = -1;
   arm(turn, timerOf(transfer, "renew"), Math.max(100, Math.min(HOLD_RETRY_MS, body.retryAfterMs)));
 }
@@ -188,6 +184,10 @@ function startStream(turn: Turn, transfer: Transfer): void {
     return;
   }
   invariant(own.first === ack.first, `first version ${own.first} here, ${ack.first} at the leader that holds it`);
+  if (transfer.oldest !== null && ack.first > transfer.oldest + 1) {
+    abort(turn, transfer, "trimmed");
+    return;
+  }
   enter(transfer, "streaming");
   mark(turn, "sync.streaming", `first ${own.first}, as the leader says`);
   takeView(turn, transfer);
