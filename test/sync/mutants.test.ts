@@ -9,7 +9,6 @@ import { nodeId } from "../../src/engine/base/ids.ts";
 import { setMutant } from "../../src/engine/base/mutant.ts";
 import { applyBatch } from "../../src/engine/store/memory.ts";
 import { requests } from "../../src/engine/wire/messages.ts";
-import { SyncCheckers } from "./sync-checkers.ts";
 import { CLUSTER, type Options, SyncCluster } from "./sync-cluster.ts";
 
 const [A, B, C, D] = ["a", "b", "c", "d"].map(nodeId) as [
@@ -20,12 +19,11 @@ const [A, B, C, D] = ["a", "b", "c", "d"].map(nodeId) as [
 ];
 const limits = { chunkBytes: 1 << 20, chunkKeys: 6, windowChunks: 1, windowBytes: 8 << 20 };
 
-type Scene = SyncCluster & { readonly checkers: SyncCheckers };
+type Scene = SyncCluster;
 function scene(options: Options, begin: Parameters<SyncCluster["begin"]>[0] = {}): Scene {
   const cluster = new SyncCluster({ keys: 30, limits, ...options });
-  const checkers = new SyncCheckers(cluster);
   cluster.begin(begin);
-  return Object.assign(cluster, { checkers });
+  return cluster;
 }
 
 const marks = ({ world }: SyncCluster, name: string): number => world.trace.marks.get(name) ?? 0;

@@ -7,7 +7,6 @@ import { describe, expect, test } from "bun:test";
 import { type NodeId, nodeId } from "../../src/engine/base/ids.ts";
 import type { Boundary } from "../../src/engine/sim/process.ts";
 import { SEED_LIMITS } from "../../src/engine/sync/state.ts";
-import { SyncCheckers } from "./sync-checkers.ts";
 import { type Options, SyncCluster } from "./sync-cluster.ts";
 
 const limits = { chunkBytes: 1 << 20, chunkKeys: 6, windowChunks: 3, windowBytes: 8 << 20 };
@@ -20,7 +19,6 @@ const LEADER = nodeId("a");
 /** A cluster with a laggard that is about to start, `plan` told of it. */
 function runWith(options: Options, plan: (cluster: SyncCluster) => void): SyncCluster {
   const cluster = new SyncCluster({ keys: 18, writeMs: 700, ...options });
-  new SyncCheckers(cluster);
   cluster.begin();
   plan(cluster);
   cluster.start("c");

@@ -7,9 +7,10 @@ import { u64be, utf8 } from "../../src/engine/base/bytes.ts";
 import type { Core, Op } from "../../src/engine/base/effects.ts";
 import { type NodeId, nodeId } from "../../src/engine/base/ids.ts";
 import { assembleSync } from "../../src/engine/node/assemble.ts";
-import { DiskSnapshot } from "../../src/engine/sim/disk.ts";
+import { type DiskImage, DiskSnapshot } from "../../src/engine/sim/disk.ts";
 import type { LinkFaults } from "../../src/engine/sim/network.ts";
 import { DAEMON } from "../../src/engine/sim/process.ts";
+import { SyncCheckers, type SyncClusterView } from "../../src/engine/sim/sync-checkers.ts";
 import { type WireCodec, World } from "../../src/engine/sim/world.ts";
 import { decodeBatch, encodeBatch } from "../../src/engine/store/batch.ts";
 import { localKeys, replicatedKeys } from "../../src/engine/store/keys.ts";
@@ -17,7 +18,7 @@ import { applyBatch, treeSnapshot } from "../../src/engine/store/memory.ts";
 import { emptyTree, type Tree } from "../../src/engine/store/tree.ts";
 import { heldFrom } from "../../src/engine/sync/hold.ts";
 import { applyOps, chainHash, historyOf, isFlagged } from "../../src/engine/sync/records.ts";
-import { initialSync, type PaxosFacts, type SyncCall, type SyncConfig, type SyncState, type Views } from "../../src/engine/sync/state.ts";
+import { initialSync, type PaxosFacts, SYNC_TIMING, type SyncCall, type SyncConfig, type SyncState, type Views } from "../../src/engine/sync/state.ts";
 import { isSyncRequest, mustAbstain, takeSynced } from "../../src/engine/sync/sync.ts";
 import { type Answer, answers, type Request, requests } from "../../src/engine/wire/messages.ts";
 
@@ -54,7 +55,7 @@ const wire: WireCodec<SyncIn, Answer, Request, Answer> = {
 /** Version v's store is `trees[v]`, its encoded batch `batches[v]`. */
 export type Model = { readonly trees: Tree[]; readonly batches: Uint8Array[]; first: number };
 
-export class SyncCluster {
+export class SyncCluster implements SyncClusterView {
   readonly world: SyncWorld;
   readonly ids: readonly NodeId[];
   readonly states = new Map<NodeId, SyncState>();
@@ -63,13 +64,12 @@ export class SyncCluster {
   readonly lagging = new Set<NodeId>();
   /** What single nodes believe instead of the truth. */
   readonly beliefs = new Map<NodeId, Partial<PaxosFacts>>();
-  /** Seen at the moment a trim commits. */
-  onTrim: ((first: number) => void) | null = null;
   leader: NodeId | null = null;
   epoch = 0;
   trimming: { readonly to: number } | null = null;
   /** A crashed node comes back by itself. */
   restarts = true;
+  readonly checkers = new SyncCheckers(this);
   private readonly options: Options;
   private readonly restartAt = new Map<NodeId, number>();
   private boots = 0;
@@ -82,6 +82,7 @@ export class SyncCluster {
     this.ids = ["a", "b", "c", "d", "e"].slice(0, nodes).map(nodeId);
     this.world = new World({ seed, wire, recording, flushMs, ...(link === undefined ? {} : { link }) });
     for (const id of this.ids) this.world.addNode(id, { daemon: () => this.makeCore(id) });
+    this.world.check = () => this.checkers.check() ?? this.promiseGone();
   }
 
   // ------------------------------------------------------------------ nodes
@@ -89,7 +90,7 @@ export class SyncCluster {
   config(self: NodeId): SyncConfig {
     const { isResuming = true, holdsAll = false, limits = { chunkBytes: 1 << 20, chunkKeys: 6, windowChunks: 3, windowBytes: 8 << 20 } } = this.options;
     const nonce = chainHash(utf8(`${self} ${++this.boots}`)).slice(0, 8);
-    return { cluster: CLUSTER, self, birth: BIRTH, members: this.ids, nonce, limits, isResuming, holdsAll };
+    return { cluster: CLUSTER, self, birth: BIRTH, members: this.ids, nonce, limits, timing: SYNC_TIMING, isResuming, holdsAll };
   }
 
   private makeCore(id: NodeId): SyncCore {
@@ -142,8 +143,42 @@ export class SyncCluster {
 
   facts(id: NodeId): PaxosFacts {
     const isLeader = this.leader === id;
-    const truth = { epoch: this.epoch, leader: this.isJoined(id) ? this.leader : null, isSettled: isLeader, hasLeases: isLeader };
-    return { ...truth, isTrimming: isLeader && this.trimming !== null, isNearlyFull: false, ...this.beliefs.get(id) };
+    const truth = { ...this.history(id), epoch: this.epoch, leader: this.isJoined(id) ? this.leader : null, isSettled: isLeader, hasLeases: isLeader };
+    return { ...truth, isTrimming: isLeader && this.trimming !== null, mustSync: false, isNearlyFull: false, ...this.beliefs.get(id) };
+  }
+
+  /** I4: what Paxos promised is in `local`, and stays. */
+  private promiseGone(): string | null {
+    const lost = this.states.size === 0 ? undefined : this.ids.find((id) => new DiskSnapshot(this.diskOf(id), id).get("local", localKeys.vote()) === undefined);
+    return lost === undefined ? null : `I4 a promise is gone (${lost})`;
+  }
+
+  get nodeIds(): readonly NodeId[] {
+    return this.ids;
+  }
+  diskOf(id: NodeId): DiskImage {
+    return this.world.node(id).disk;
+  }
+  syncOf(id: NodeId): SyncState | null {
+    return this.isUp(id) ? this.state(id) : null;
+  }
+  upMs(): number {
+    return this.world.nowMs;
+  }
+  isPaused(id: NodeId): boolean {
+    return this.world.node(id).paused;
+  }
+  chosenFirst(): number {
+    return this.model.first;
+  }
+  treeAt(version: number): Tree | undefined {
+    return this.model.trees[version];
+  }
+  showTree(version: number): void {
+    throw new Error(`a node has version ${version}, which was not decided`);
+  }
+  markCount(name: string): number {
+    return this.world.trace.marks.get(name) ?? 0;
   }
 
   state(id: NodeId): SyncState {
@@ -198,7 +233,8 @@ export class SyncCluster {
     const { last } = this.history(id);
     if (last >= upTo) return;
     if (last + 1 < this.model.first) {
-      this.tell(id, { kind: "sync.must" });
+      this.beliefs.set(id, { mustSync: true });
+      this.tell(id, { kind: "sync.facts" });
       return;
     }
     this.setStore(id, upTo);
@@ -231,7 +267,6 @@ export class SyncCluster {
   endTrim(): void {
     if (this.trimming === null) return;
     const { to } = this.trimming;
-    this.onTrim?.(to);
     this.trimming = null;
     const from = this.model.first;
     this.model.first = to;

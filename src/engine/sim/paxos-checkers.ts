@@ -11,6 +11,7 @@ import { type ClusterMap, configMap, majorityOf, mapIn } from "../paxos/cluster-
 import { hashOf, storedAccepted, storedBatch, storedRange, storedVote } from "../paxos/records.ts";
 import type { Entry, PaxosState } from "../paxos/state.ts";
 import { keyText } from "../store/value.ts";
+import { isFlagged } from "../sync/records.ts";
 import { type DiskImage, DiskSnapshot } from "./disk.ts";
 import type { PaxosCluster } from "./paxos-world.ts";
 import { DAEMON } from "./process.ts";
@@ -116,7 +117,7 @@ export class PaxosCheckers {
 
   private holds(id: NodeId, version: number): boolean {
     const snap = this.cluster.snapOf(id);
-    if (storedRange(snap).last >= version) return true;
+    if (storedRange(snap).last >= version && !isFlagged(snap)) return true;
     const wanted = this.chosen[version]?.hash;
     for (const entry of storedAccepted(snap)) if (entry.version === version && wanted !== undefined && equalBytes(hashOf(entry.batch), wanted)) return true;
     return false;
@@ -132,6 +133,7 @@ export class PaxosCheckers {
       if (wrong !== null) return wrong;
       Object.assign(seen, { process, last: 0, lastHash: null, leading: null });
     }
+    if (isFlagged(this.cluster.snapOf(id))) return this.checkFlagged(id, seen);
     const state = this.cluster.stateOf(id);
     if (state !== null && state.last !== seen.last) {
       const wrong = this.checkHistory(id, state, seen);
@@ -147,6 +149,15 @@ export class PaxosCheckers {
     seen.disk = node.disk;
     const snap = new DiskSnapshot(node.disk, id);
     return (before?.dbs.local === node.disk.dbs.local ? null : this.checkVotes(id, snap, seen)) ?? this.checkApplied(id, before, snap, seen);
+  }
+
+  /** Its store is being replaced: what it had binds it no more, what it promised does. Compared as a whole when the flag falls. */
+  private checkFlagged(id: NodeId, seen: Seen): string | null {
+    const { disk } = this.cluster.world.node(id);
+    if (disk === seen.disk) return null;
+    const before = seen.disk;
+    Object.assign(seen, { disk, last: 0, lastHash: null, first: 1, applied: 0 });
+    return before?.dbs.local === disk.dbs.local ? null : this.checkVotes(id, new DiskSnapshot(disk, id), seen);
   }
 
   private ended(id: NodeId, process: number): string | null {

@@ -4,12 +4,17 @@
  */
 import { utf8 } from "../base/bytes.ts";
 import { CLIENT, type NodeId } from "../base/ids.ts";
+import { invariant } from "../base/invariant.ts";
 import { assembleReplica, type ReplicaCore } from "../node/assemble.ts";
+import { assembleMember, type MemberCore, type MemberRequest } from "../node/member.ts";
 import { type Ballot, ballotText } from "../paxos/ballot.ts";
 import { SWEEP_TIMER } from "../paxos/clients.ts";
 import type { Member } from "../paxos/cluster-map.ts";
 import { RENEW_TIMER } from "../paxos/standing.ts";
 import { PAXOS_TIMING, type PaxosConfig, type PaxosState, type PaxosTiming } from "../paxos/state.ts";
+import { treeSnapshot } from "../store/memory.ts";
+import type { Tree } from "../store/tree.ts";
+import type { SyncConfig, SyncState, Views } from "../sync/state.ts";
 import { type Answer, answers, type Request, requests } from "../wire/messages.ts";
 import { describeBody } from "./describe.ts";
 import { DiskSnapshot } from "./disk.ts";
@@ -17,8 +22,10 @@ import type { LinkFaults } from "./network.ts";
 import { type ClientCall, DAEMON, type Keep } from "./process.ts";
 import { type WireCodec, World } from "./world.ts";
 
-export type PaxosWorld = World<Request, Answer>;
+export type PaxosWorld = World<MemberRequest, Answer, Request, Answer>;
 export type PaxosCall = ClientCall<Answer>;
+
+export type SyncProfile = Pick<SyncConfig, "limits" | "timing" | "isResuming" | "holdsAll">;
 
 export type PaxosWorldOptions = {
   readonly seed: number;
@@ -29,6 +36,8 @@ export type PaxosWorldOptions = {
   /** Trim keeps so many versions. */
   readonly keepCount: number;
   readonly timing?: Partial<PaxosTiming>;
+  /** Store synchronisation beside Paxos; without it a node that falls too far behind stays there. */
+  readonly sync?: SyncProfile;
   /** The first two members have one rank: the number tells them apart. */
   readonly sharesRank?: boolean;
   readonly link?: Partial<LinkFaults>;
@@ -59,11 +68,12 @@ export class PaxosCluster {
   private readonly clusterId: Uint8Array;
   /** The birth of the disk that each node has now. */
   private readonly births = new Map<NodeId, Uint8Array>();
+  private bootCount = 0;
   /** Cores of the daemons that run, or ran last. */
-  private readonly cores = new Map<NodeId, ReplicaCore>();
+  private readonly cores = new Map<NodeId, ReplicaCore | MemberCore>();
 
   constructor(options: PaxosWorldOptions) {
-    const { seed, nodeCount, spareCount = 0, keepCount, sharesRank = false, timing: _, ...rest } = options;
+    const { seed, nodeCount, spareCount = 0, keepCount, sharesRank = false, timing: _, sync: __, ...rest } = options;
     this.options = options;
     this.keepCount = keepCount;
     this.clusterId = digest(`${seed}/cluster`).slice(0, 8);
@@ -75,7 +85,7 @@ export class PaxosCluster {
       rank: sharesRank && at === 1 ? 0 : at,
       birth: this.birthOf(NAMES[at] as NodeId),
     }));
-    this.world = new World({ seed, wire, describe, periodic: (timer) => PERIODIC.includes(timer), ...rest });
+    this.world = new World({ seed, wire, describe, periodic: (timer) => PERIODIC.includes(timer.replace(/^0\./, "")), ...rest });
     for (const id of this.births.keys()) this.world.addNode(id, { daemon: () => this.start(id) });
   }
 
@@ -94,15 +104,52 @@ export class PaxosCluster {
     this.births.set(id, digest(`${this.options.seed}/${id}/${this.world.eventCount}`).slice(0, 8));
   }
 
-  private start(id: NodeId): ReplicaCore {
-    const core = assembleReplica(this.configOf(id), [{ log: this.log, epoch: 1, primary: "a" }]);
+  private start(id: NodeId): ReplicaCore | MemberCore {
+    const registers = [{ log: this.log, epoch: 1, primary: "a" }];
+    const paxos = this.configOf(id);
+    const { sync } = this.options;
+    const core =
+      sync === undefined
+        ? assembleReplica(paxos, registers)
+        : assembleMember({
+            paxos,
+            registers,
+            sync: this.syncConfigOf(paxos, sync),
+            views: this.viewsOf(id),
+            isNearlyFull: () => this.world.node(id).faults.full,
+          });
     this.cores.set(id, core);
     return core;
+  }
+
+  private syncConfigOf({ cluster, self, birth }: PaxosConfig, profile: SyncProfile): SyncConfig {
+    const members = [...this.members].sort((a, b) => a.rank - b.rank).map(({ id }) => id);
+    return { cluster, self, birth, members, nonce: digest(`${this.options.seed}/${self}/${++this.bootCount}`).slice(0, 8), ...profile };
+  }
+
+  /** Snapshots of a process: roots of its node's disk. */
+  private viewsOf(id: NodeId): Views {
+    const open = new Map<number, Tree>();
+    let lastView = 0;
+    return {
+      open: () => {
+        open.set(++lastView, this.world.node(id).disk.dbs.replicated);
+        return lastView;
+      },
+      read: (view) => treeSnapshot(open.get(view) ?? null, `${id} view ${view}`),
+      close: (view) => invariant(open.delete(view), `view ${view} of ${id} is closed once`),
+    };
   }
 
   private configOf(self: NodeId): PaxosConfig {
     const { timing, keepCount } = this.options;
     return { cluster: this.clusterId, self, birth: this.birthOf(self), members: this.members, timing: { ...PAXOS_TIMING, ...timing }, keepCount };
+  }
+
+  /** The synchronisation's part of it; null too where there is none. */
+  syncOf(id: NodeId): SyncState | null {
+    const core = this.isUp(id) ? this.cores.get(id) : undefined;
+    return core !== undefined && "sync" in core ? core.sync : null;
   }
 
   /** The state of a node's daemon, or null where it is down. */

@@ -3,11 +3,13 @@
  */
 import type { NodeId } from "../base/ids.ts";
 import { paxosTransitions } from "../paxos/state.ts";
-import { type Area, type Condition, defineArea } from "./area.ts";
+import { holdTransitions, providerTransitions, requesterTransitions } from "../sync/state.ts";
+import { type Area, type Condition, defineArea, type SeedReport } from "./area.ts";
 import { runPaxosSeed } from "./paxos-seed.ts";
 import { PaxosStory } from "./paxos-story.ts";
 import { type PaxosScene, paxosVerbs } from "./paxos-verbs.ts";
 import { NODES_MAX } from "./paxos-world.ts";
+import { runSyncSeed } from "./sync-seed.ts";
 import type { Words } from "./words.ts";
 
 /** A longer history is made by a story's own writes. */
@@ -58,6 +60,16 @@ const conditions: readonly Condition<PaxosScene>[] = [
   },
 ];
 
+/** One seed is two runs: of Paxos alone, and of members that must be copied to. The first that breaks is told. */
+function runSeed(seed: number, eventsMax: number | undefined): SeedReport {
+  const decided = runPaxosSeed(seed, eventsMax);
+  if (decided.violation !== null) return decided;
+  const copied = runSyncSeed(seed, eventsMax);
+  const marks = new Map(decided.marks);
+  for (const [name, count] of copied.marks) marks.set(name, (marks.get(name) ?? 0) + count);
+  return { ...copied, events: decided.events + copied.events, traceHash: decided.traceHash + copied.traceHash, marks };
+}
+
 export const syncArea: Area = defineArea<PaxosScene>({
   name: "sync",
   summary: "replicas that decide by Paxos: elections, leases, versions, trim",
@@ -67,7 +79,7 @@ export const syncArea: Area = defineArea<PaxosScene>({
   verbs: paxosVerbs,
   conditions,
   status: ({ story }) => [story.statusLine()],
-  transitions: { paxos: paxosTransitions },
+  transitions: { paxos: paxosTransitions, requester: requesterTransitions, provider: providerTransitions, hold: holdTransitions },
   mutants: ["paxos", "sync"],
-  runSeed: (seed, eventsMax) => runPaxosSeed(seed, eventsMax),
+  runSeed,
 });

@@ -64,7 +64,7 @@ export function onRecent(turn: Turn, body: AnswerOf<"sync.recent">): void {
   } catch (cause) {
     if (!(cause instanceof EngineError)) throw cause;
     // two histories that both count as committed: nobody may go on from here
-    if (cause.code === "STORE_CORRUPT") turn.out.push({ kind: "halt", code: cause.code, detail: cause.message });
+    if (cause.code === "PAXOS_FORK") turn.out.push({ kind: "halt", code: cause.code, detail: cause.message });
     else abandon(turn, "digest-mismatch");
     return;
   }

@@ -8,16 +8,11 @@ import type { NodeId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
 import { mutant } from "../base/mutant.ts";
 import type { RequestOf } from "../wire/messages.ts";
-import { historyIn } from "./records.ts";
 import {
   answer,
   arm,
   disarm,
   factsOf,
-  HOLD_AGE_MS_MAX,
-  HOLD_LEASE_MS,
-  HOLD_RETRY_MS,
-  HOLD_WAIT_MS,
   HOLDS_MAX,
   type Hold,
   type HoldPhase,
@@ -26,6 +21,7 @@ import {
   type SyncState,
   scopeOf,
   type Turn,
+  timingOf,
 } from "./state.ts";
 
 /** HOLD_REQs that wait for one trim: no more than there can be holds. */
@@ -48,8 +44,8 @@ export function onHoldFacts(turn: Turn): void {
   const leads = leader === state.config.self;
   if (state.leading !== null && (!leads || state.leading.epoch !== epoch)) depose(turn);
   if (leads && state.leading === null) {
-    state.leading = { epoch, waitUntilMs: upMs + HOLD_WAIT_MS };
-    mark(turn, "hold.new-leader", `leads in epoch ${epoch}: nothing is trimmed for ${HOLD_WAIT_MS} ms, holds may live`);
+    state.leading = { epoch, waitUntilMs: upMs + timingOf(turn).holdWaitMs };
+    mark(turn, "hold.new-leader", `leads in epoch ${epoch}: nothing is trimmed for ${timingOf(turn).holdWaitMs} ms, holds may live`);
   }
   if (!isTrimming) for (const { id, from, body } of state.holdAsks.splice(0)) onHoldReq(turn, id, from, body);
 }
@@ -63,7 +59,7 @@ function depose(turn: Turn): void {
 }
 
 export function onHoldReq(turn: Turn, id: number, from: NodeId, body: RequestOf<"hold.req">): void {
-  const { state, upMs, snap } = turn;
+  const { state, upMs } = turn;
   const facts = factsOf(turn);
   const no = objection(turn, body.epoch);
   if (no !== null) {
@@ -79,14 +75,14 @@ export function onHoldReq(turn: Turn, id: number, from: NodeId, body: RequestOf<
     state.holdAsks.push({ id, from, body });
     return;
   }
-  const { first, last } = historyIn(snap);
+  const { first, last } = facts; // a trim that is chosen and not applied yet counts
   const name = body.hold.toHex();
   const before = state.holds.get(name);
   if (before === undefined && state.holds.size >= HOLDS_MAX) {
     refuse(turn, id, body.hold, "too-many", from);
     return;
   }
-  const leaseMs = Math.min(body.leaseMs, HOLD_LEASE_MS);
+  const leaseMs = Math.min(body.leaseMs, timingOf(turn).holdLeaseMs);
   const lowest = Math.max(body.lowest, first); // what was trimmed before is told by the ack
   if (before === undefined) {
     state.holds.set(name, { id: body.hold, name, provider: from, phase: "active", lowest, sinceMs: upMs, renewedMs: upMs, leaseMs, bytes: 0 });
@@ -97,9 +93,10 @@ export function onHoldReq(turn: Turn, id: number, from: NodeId, body: RequestOf<
 }
 
 export function onHoldRenew(turn: Turn, id: number, from: NodeId, body: RequestOf<"hold.renew">): void {
-  const { state, upMs, snap } = turn;
+  const { state, upMs } = turn;
+  const { first, last } = factsOf(turn);
   const hold = state.holds.get(body.hold.toHex());
-  const no = objection(turn, body.epoch) ?? (hold === undefined ? "unknown" : upMs - hold.sinceMs > HOLD_AGE_MS_MAX ? "limit" : null);
+  const no = objection(turn, body.epoch) ?? (hold === undefined ? "unknown" : upMs - hold.sinceMs > timingOf(turn).holdAgeMaxMs ? "limit" : null);
   if (no !== null || hold === undefined) {
     refuse(turn, id, body.hold, no ?? "unknown", from);
     return;
@@ -112,7 +109,7 @@ export function onHoldRenew(turn: Turn, id: number, from: NodeId, body: RequestO
     mark(turn, "hold.grace", `hold ${hold.name.slice(0, 4)} GRACE, ${hold.leaseMs} ms left`);
   }
   arm(turn, timerOf(hold.name), hold.leaseMs);
-  answer(turn, id, { kind: "hold.ack", ...scopeOf(turn), hold: body.hold, ...historyIn(snap), leaseMs: hold.leaseMs });
+  answer(turn, id, { kind: "hold.ack", ...scopeOf(turn), hold: body.hold, first, last, leaseMs: hold.leaseMs });
 }
 
 export function onHoldRelease(turn: Turn, id: number, from: NodeId, body: RequestOf<"hold.release">): void {
@@ -149,7 +146,7 @@ function objection(turn: Turn, askedIn: number): string | null {
 
 function refuse(turn: Turn, id: number, hold: Uint8Array, reason: string, from: NodeId): void {
   mark(turn, "hold.refused", `no hold for ${from}: ${reason}`);
-  answer(turn, id, { kind: "hold.refused", ...scopeOf(turn), hold, reason, retryAfterMs: HOLD_RETRY_MS });
+  answer(turn, id, { kind: "hold.refused", ...scopeOf(turn), hold, reason, retryAfterMs: timingOf(turn).holdRetryMs });
 }
 
 function enterHold(hold: Hold, next: HoldPhase): void {

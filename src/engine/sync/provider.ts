@@ -15,12 +15,7 @@ import {
   answer,
   arm,
   disarm,
-  EXPIRE_MS,
   factsOf,
-  HOLD_ANSWER_MS,
-  HOLD_LEASE_MS,
-  HOLD_RENEW_MS,
-  HOLD_RETRY_MS,
   mark,
   type ProviderPhase,
   providerTransitions,
@@ -29,6 +24,7 @@ import {
   TRANSFERS_MAX,
   type Transfer,
   type Turn,
+  timingOf,
 } from "./state.ts";
 
 const BUSY_MS = 1_000;
@@ -65,7 +61,7 @@ export function onSyncReq(turn: Turn, id: number, from: NodeId, body: RequestOf<
   };
   state.transfers.set(transfer.name, transfer);
   answer(turn, id, { kind: "sync.grant", ...scopeOf(turn), transfer: transferId, resumes, limits });
-  arm(turn, timerOf(transfer, "hold"), HOLD_ANSWER_MS);
+  arm(turn, timerOf(transfer, "hold"), timingOf(turn).holdAnswerMs);
   askHold(turn, transfer);
 }
 
@@ -74,7 +70,7 @@ function objection(turn: Turn, body: RequestOf<"sync.req">): string | null {
   const { state, snap } = turn;
   const { requester, config } = state;
   if (!equalBytes(body.cluster, config.cluster)) return "foreign";
-  if ((requester.flag !== null || requester.phase !== "joined") && !mutant("sync.provide-flagged")) return "provider-syncing";
+  if (requester.flag !== null && !mutant("sync.provide-flagged")) return "provider-syncing";
   if (factsOf(turn).leader === null) return "no-leader";
   if (historyIn(snap).last < body.floor && !mutant("sync.floor-ignored")) return "behind";
   return state.transfers.size >= TRANSFERS_MAX ? "busy" : null;
@@ -92,14 +88,14 @@ function isHere(turn: Turn, version: number, hash: Uint8Array): boolean {
 function askHold(turn: Turn, transfer: Transfer): void {
   const { leader, epoch } = factsOf(turn);
   if (leader === null) {
-    arm(turn, timerOf(transfer, "renew"), HOLD_RETRY_MS);
+    arm(turn, timerOf(transfer, "renew"), timingOf(turn).holdRetryMs);
     return;
   }
   transfer.epoch = epoch;
-  const body = { hold: transfer.hold, lowest: lowestOf(turn, transfer), leaseMs: HOLD_LEASE_MS };
+  const body = { hold: transfer.hold, lowest: lowestOf(turn, transfer), leaseMs: timingOf(turn).holdLeaseMs };
   const requestId = send(turn, leader, { kind: "hold.req", ...scopeOf(turn), ...body }, { what: "hold", transfer: transfer.name, number: epoch });
   transfer.holdAsked.set(requestId, turn.upMs);
-  arm(turn, timerOf(transfer, "renew"), transfer.ack === null ? HOLD_RETRY_MS : HOLD_RENEW_MS);
+  arm(turn, timerOf(transfer, "renew"), transfer.ack === null ? timingOf(turn).holdRetryMs : timingOf(turn).holdRenewMs);
 }
 
 function renewHold(turn: Turn, transfer: Transfer, ending: boolean): void {
@@ -108,10 +104,10 @@ function renewHold(turn: Turn, transfer: Transfer, ending: boolean): void {
     askHold(turn, transfer);
     return;
   }
-  const body = { hold: transfer.hold, lowest: lowestOf(turn, transfer), leaseMs: HOLD_LEASE_MS, bytes: transfer.sentBytes, ending };
+  const body = { hold: transfer.hold, lowest: lowestOf(turn, transfer), leaseMs: timingOf(turn).holdLeaseMs, bytes: transfer.sentBytes, ending };
   const requestId = send(turn, leader, { kind: "hold.renew", ...scopeOf(turn), ...body }, { what: "hold", transfer: transfer.name, number: epoch });
   transfer.holdAsked.set(requestId, turn.upMs);
-  arm(turn, timerOf(transfer, "renew"), HOLD_RENEW_MS);
+  arm(turn, timerOf(transfer, "renew"), timingOf(turn).holdRenewMs);
 }
 
 /** Everything, in the seed profile and before the snapshot; then what follows the oldest snapshot of this copy. */
@@ -127,10 +123,15 @@ export function onHoldAck(turn: Turn, transfer: Transfer, requestId: number, ask
     mark(turn, "hold.stale-ack", "a hold of an earlier leader is none");
     return;
   }
+  if (transfer.phase !== "holding") {
+    // a hold that lapsed before this one may have let a trim pass
+    if (!isHeld(turn, transfer) || ack.first > (transfer.oldest ?? transfer.version) + 1) abort(turn, transfer, "hold-lost");
+    else transfer.heldFromMs = Math.max(transfer.heldFromMs ?? 0, sentMs);
+    return;
+  }
   transfer.heldFromMs = Math.max(transfer.heldFromMs ?? 0, sentMs);
-  if (transfer.phase !== "holding") return;
   disarm(turn, timerOf(transfer, "hold"));
-  arm(turn, timerOf(transfer, "renew"), HOLD_RENEW_MS);
+  arm(turn, timerOf(transfer, "renew"), timingOf(turn).holdRenewMs);
   if (transfer.ack === null) transfer.ack = { first: ack.first, last: ack.last };
   startStream(turn, transfer);
 }
@@ -144,7 +145,7 @@ export function onHoldRefused(turn: Turn, transfer: Transfer, requestId: number,
     return;
   }
   if (body.reason === "unknown") transfer.epoch = -1;
-  arm(turn, timerOf(transfer, "renew"), Math.max(100, Math.min(HOLD_RETRY_MS, body.retryAfterMs)));
+  arm(turn, timerOf(transfer, "renew"), Math.max(100, Math.min(timingOf(turn).holdRetryMs, body.retryAfterMs)));
 }
 
 export function onRenewTimer(turn: Turn, transfer: Transfer): void {
@@ -155,8 +156,11 @@ export function onRenewTimer(turn: Turn, transfer: Transfer): void {
   renewHold(turn, transfer, transfer.phase === "draining");
 }
 
-/** The lease counts from this node's own send: the leader's began later. */
-export const isHeld = ({ upMs }: Turn, { heldFromMs }: Transfer): boolean => heldFromMs !== null && upMs - heldFromMs < HOLD_LEASE_MS;
+/** Two clocks may differ by a tenth of a lease. */
+const CLOCK_MARGIN = 0.1;
+/** The lease counts from this node's own send: the leader's began later, and may be counted by a faster clock. */
+export const isHeld = ({ state, upMs }: Pick<Turn, "state" | "upMs">, { heldFromMs }: Transfer): boolean =>
+  heldFromMs !== null && upMs - heldFromMs < state.config.timing.holdLeaseMs * (1 - CLOCK_MARGIN);
 
 // ------------------------------------------------------------------ the snapshot
 
@@ -191,7 +195,7 @@ function startStream(turn: Turn, transfer: Transfer): void {
   enter(transfer, "streaming");
   mark(turn, "sync.streaming", `first ${own.first}, as the leader says`);
   takeView(turn, transfer);
-  arm(turn, timerOf(transfer, "expire"), EXPIRE_MS);
+  arm(turn, timerOf(transfer, "expire"), timingOf(turn).expireMs);
 }
 
 /** A snapshot, the first or a newer one, and SYNC_START: the requester answers where it stands. */

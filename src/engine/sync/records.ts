@@ -12,7 +12,14 @@ import { localKeys, replicatedKeys } from "../store/keys.ts";
 import { bytes, fixed, flag, type Infer, nullable, text, u53 } from "../wire/codec.ts";
 import { record } from "../wire/record.ts";
 
-const flagFields = { provider: text(32), transfer: fixed(8), isForced: flag };
+const flagFields = {
+  provider: text(32),
+  transfer: fixed(8),
+  /** An operator's wish, not distance: this store may be one of the copies that made a version chosen. */
+  isForced: flag,
+  /** Written by the commit that cleared: before it the store is whole. */
+  isCleared: flag,
+};
 const flagRecord = record("synchronizing", flagFields);
 /** There is such a row: keys may be missing or mixed. The node does not vote, lead, serve or provide. */
 export type FlagRow = Infer<typeof flagFields>;
@@ -94,13 +101,13 @@ export function chainHash(...parts: readonly Uint8Array[]): Hash {
   return hash;
 }
 
-/** Throws STORE_CORRUPT unless the batch is the one that follows a version of this hash. */
+/** Throws PAXOS_FORK unless the batch is the one that follows a version of this hash. */
 export function decodeNext(raw: Uint8Array, version: number, hashBefore: Hash): EncodedBatch {
   const decoded = decodeBatch(raw);
   const prev = decoded.prev ?? new Uint8Array(32);
   if (!equalBytes(prev, hashBefore))
     throw new EngineError(
-      "STORE_CORRUPT",
+      "PAXOS_FORK",
       `version ${version} follows ${prev.toHex().slice(0, 16)}, the one before it here is ${hashBefore.toHex().slice(0, 16)}`,
     );
   return decoded;

@@ -12,27 +12,8 @@ import type { AnswerOf, RequestOf } from "../wire/messages.ts";
 import { candidates, isInfeasible, neededFloor } from "./choose.ts";
 import { closeTransfers } from "./provider.ts";
 import { type CursorRow, historyIn, syncRows } from "./records.ts";
-import {
-  answer,
-  arm,
-  BACKOFF_MS,
-  BACKOFF_MS_MAX,
-  disarm,
-  enterRequester,
-  KEEPALIVE_MS,
-  mark,
-  PATIENCE_MS,
-  PROBE_MS,
-  type Reply,
-  type Requester,
-  scopeOf,
-  send,
-  type Turn,
-  write,
-} from "./state.ts";
+import { answer, arm, disarm, enterRequester, factsOf, mark, type Reply, type Requester, scopeOf, send, type Turn, timingOf, write } from "./state.ts";
 
-/** A provider that gave a copy with a wrong root, or none that this node may take, is passed over for so long. */
-const AVOID_WRONG_MS = 60_000;
 export const NO_DIGEST = new Uint8Array(32);
 const FIRST_KEY = new Uint8Array(0);
 const LAST_KEY = new Uint8Array(KEY_BYTES_MAX).fill(0xff);
@@ -48,7 +29,7 @@ export function startRequester(turn: Turn): void {
   reload(turn);
   requester.isForced = requester.flag?.isForced ?? false;
   if (requester.flag !== null) mark(turn, "sync.flag-on-boot", `flag found, floor ${requester.floor}: will not vote`);
-  probe(turn);
+  if (!withdraw(turn)) probe(turn);
 }
 
 /** The disk has the last word after a start, and after a write that was refused. */
@@ -63,7 +44,7 @@ export function probe(turn: Turn): void {
   const { config, requester } = turn.state;
   requester.replies.clear();
   for (const peer of config.members) if (peer !== config.self) send(turn, peer, { kind: "paxos.probe", ...scopeOf(turn) }, { what: "probe" });
-  arm(turn, "x.probe", PROBE_MS);
+  arm(turn, "x.probe", timingOf(turn).probeMs);
   if (config.members.every((peer) => peer === config.self)) decide(turn);
 }
 
@@ -81,12 +62,21 @@ export function decide(turn: Turn): void {
   const { requester } = state;
   if (requester.phase !== "probing") return;
   disarm(turn, "x.probe");
+  if (withdraw(turn)) return;
   if (requester.awaited !== 0) {
-    arm(turn, "x.retry", BACKOFF_MS); // what is on its way to disk decides where a copy goes on
+    arm(turn, "x.retry", timingOf(turn).backoffMs); // what is on its way to disk decides where a copy goes on
     return;
   }
   const own = historyIn(snap);
+  if (requester.isForced && requester.flag === null && othersWith(turn, own.last) < majorityOf(turn)) {
+    requester.isForced = false;
+    mark(turn, "sync.force-refused", `too few others have ${own.last}: this store stays`);
+  }
   if (requester.flag === null && !requester.isForced && !isInfeasible(own, requester.replies.values())) {
+    if (factsOf(turn).mustSync) {
+      backOff(turn); // Paxos met somebody else: either it hears better, or that one answers here
+      return;
+    }
     enterRequester(state, "joined");
     disarm(turn, "x.retry");
     mark(turn, "sync.feasible", `last ${own.last}: the rest is recovered by Paxos`);
@@ -114,7 +104,7 @@ function ask(turn: Turn, peer: NodeId): void {
   requester.provider = peer;
   const wants = { mode: 0, last: own.last, floor: neededFloor(turn.state, own), resume, limits: config.limits };
   send(turn, peer, { kind: "sync.req", ...scopeOf(turn), ...wants }, { what: "grant" });
-  arm(turn, "x.patience", PATIENCE_MS);
+  arm(turn, "x.patience", timingOf(turn).patienceMs);
 }
 
 /** From here on this node abstains. Flag, floor and all that Paxos promised are durable before one key is cleared. */
@@ -129,7 +119,7 @@ export function onGrant(turn: Turn, from: NodeId, grant: AnswerOf<"sync.grant">)
   closeTransfers(turn, "provider-syncing");
   requester.transfer = grant.transfer;
   requester.floor = neededFloor(state, historyIn(turn.snap));
-  requester.flag = { provider: from, transfer: grant.transfer, isForced: requester.isForced };
+  requester.flag = { provider: from, transfer: grant.transfer, isForced: requester.isForced, isCleared: requester.flag?.isCleared ?? false };
   requester.resumes = grant.resumes && requester.cursor !== null;
   if (!requester.resumes) requester.cursor = null;
   requester.isCleared = requester.resumes;
@@ -138,8 +128,8 @@ export function onGrant(turn: Turn, from: NodeId, grant: AnswerOf<"sync.grant">)
   const keeps = requester.resumes ? [] : [syncRows.dropCursor()];
   const forgets = mutant("sync.promise-cleared") ? [{ op: "delRange", key: utf8("paxos/"), end: utf8("paxos0") } as const] : [];
   write(turn, "flag", { db: "local", batch: [syncRows.putFlag(requester.flag), syncRows.putFloor(requester.floor), ...keeps, ...forgets] });
-  arm(turn, "x.patience", PATIENCE_MS);
-  arm(turn, "x.keep", KEEPALIVE_MS);
+  arm(turn, "x.patience", timingOf(turn).patienceMs);
+  arm(turn, "x.keep", timingOf(turn).keepaliveMs);
 }
 
 /** The flag is durable: clear, at once where distance forced it, else when a majority without this node has all it had. */
@@ -159,22 +149,34 @@ export function onFlagged(turn: Turn): void {
 
 /** This node may hold one of the copies that made a version chosen: it goes only when enough others show that they have it. */
 function confirm(turn: Turn): void {
-  const { config, requester } = turn.state;
+  const { requester } = turn.state;
   if (!requester.isForced || requester.isCleared || requester.awaited !== 0) return;
-  let count = 0;
-  for (const reply of requester.replies.values()) if (!reply.synchronizing && reply.last >= requester.floor) count++;
-  if (count < Math.floor(config.members.length / 2) + 1) return;
+  const count = othersWith(turn, requester.floor);
+  if (count < majorityOf(turn)) return;
   disarm(turn, "x.probe");
   mark(turn, "sync.confirmed", `${count} others have ${requester.floor}: this store may be cleared`);
   clear(turn);
 }
 
-const clear = (turn: Turn): void => write(turn, "clear", { db: "replicated", batch: CLEAR });
+function othersWith({ state }: Turn, version: number): number {
+  let count = 0;
+  for (const reply of state.requester.replies.values()) if (!reply.synchronizing && reply.last >= version) count++;
+  return count;
+}
+
+const majorityOf = ({ state }: Turn): number => Math.floor(state.config.members.length / 2) + 1;
+
+function clear(turn: Turn): void {
+  const { flag } = turn.state.requester;
+  const cleared = flag === null ? [] : [syncRows.putFlag({ ...flag, isCleared: true })];
+  write(turn, "clear", { db: "replicated", batch: CLEAR, local: mutant("sync.flag-after-clear") ? [] : cleared });
+}
 
 export function onCleared(turn: Turn): void {
   const { requester } = turn.state;
   if (requester.phase !== "clearing" || requester.flag === null) return;
   requester.isCleared = true;
+  requester.flag = { ...requester.flag, isCleared: true };
   mark(turn, "sync.cleared", `flag and floor ${requester.floor} durable, then every key cleared`);
   begin(turn);
 }
@@ -198,7 +200,7 @@ export function begin(turn: Turn): void {
   if (start === null || !isCleared || awaited !== 0 || transfer === null || requester.waiting.size > 0) return;
   const { version, hash } = start.body;
   if (cursor !== null && version < cursor.version) {
-    abandon(turn, "trimmed", AVOID_WRONG_MS);
+    abandon(turn, "trimmed", wrongMs(turn));
     return;
   }
   requester.cursor =
@@ -237,7 +239,7 @@ export function chunkAck(turn: Turn, row: CursorRow): AnswerOf<"sync.chunk-ack">
 export function isOurs(turn: Turn, from: NodeId, transfer: Uint8Array): boolean {
   const { requester } = turn.state;
   if (requester.transfer === null || requester.provider !== from || !equalBytes(requester.transfer, transfer)) return false;
-  arm(turn, "x.patience", PATIENCE_MS);
+  arm(turn, "x.patience", timingOf(turn).patienceMs);
   return true;
 }
 
@@ -245,7 +247,7 @@ export function onKeep(turn: Turn): void {
   const { provider, transfer } = turn.state.requester;
   if (provider === null || transfer === null) return;
   send(turn, provider, { kind: "sync.keepalive", ...scopeOf(turn), transfer }, { what: "keepalive" });
-  arm(turn, "x.keep", KEEPALIVE_MS);
+  arm(turn, "x.keep", timingOf(turn).keepaliveMs);
 }
 
 /** The transfer ends here: what is durable stays, flag and cursor too, and somebody is asked again. */
@@ -258,16 +260,40 @@ export function abandon(turn: Turn, reason: string, avoidMs = 0): void {
   if (provider !== null && avoidMs > 0) requester.avoided.set(provider, upMs + avoidMs);
   forget(turn);
   enterRequester(state, "probing");
-  backOff(turn);
+  if (!withdraw(turn)) backOff(turn);
+}
+
+/** A store that is whole, of a node that was not too far behind, is worth more than a wish: it goes back into service. */
+function withdraw(turn: Turn): boolean {
+  const { requester } = turn.state;
+  if (requester.flag === null || !requester.flag.isForced || requester.flag.isCleared || requester.awaited !== 0) return false;
+  mark(turn, "sync.withdrawn", "nothing was cleared: this store goes back into service");
+  write(turn, "withdraw", { db: "local", batch: [syncRows.dropFlag(), syncRows.dropCursor()] });
+  return true;
+}
+
+/** The flag that was set for a wish is gone, and the store is what it was. */
+export function onWithdrawn(turn: Turn): void {
+  const { state, snap } = turn;
+  const { requester } = state;
+  requester.flag = null;
+  requester.isForced = false;
+  requester.durable = null;
+  requester.cursor = null;
+  state.synced = historyIn(snap).last;
+  if (requester.phase === "probing") probe(turn);
 }
 
 /** A copy that proved wrong: nothing of it is believed, another provider is asked, somebody should look. */
 export function startOver(turn: Turn, text: string): void {
   mark(turn, "sync.alarm", text);
-  abandon(turn, "digest-mismatch", AVOID_WRONG_MS);
+  abandon(turn, "digest-mismatch", wrongMs(turn));
   turn.state.requester.cursor = null;
   write(turn, "restart", { db: "local", batch: [syncRows.dropCursor()] });
 }
+
+/** A provider that gave a copy with a wrong root, or one that this node may not take, is passed over for so long. */
+const wrongMs = (turn: Turn): number => 2 * timingOf(turn).patienceMs;
 
 /** All that belongs to one transfer. */
 export function forget(turn: Turn): void {
@@ -292,7 +318,7 @@ export function closeScan(turn: Turn): void {
 /** Doubles until something gets durable. */
 function backOff(turn: Turn): void {
   const { requester } = turn.state;
-  requester.backoffMs = Math.min(BACKOFF_MS_MAX, Math.max(BACKOFF_MS, requester.backoffMs * 2));
+  requester.backoffMs = Math.min(timingOf(turn).backoffMaxMs, Math.max(timingOf(turn).backoffMs, requester.backoffMs * 2));
   arm(turn, "x.retry", requester.backoffMs, requester.backoffMs / 2);
 }
 

@@ -14,6 +14,51 @@ import type { CursorRow, FlagRow } from "./records.ts";
 
 export type Limits = { readonly chunkBytes: number; readonly chunkKeys: number; readonly windowChunks: number; readonly windowBytes: number };
 
+export type SyncTiming = {
+  /** Until a round of probing is over, whoever has not answered. */
+  readonly probeMs: number;
+  /** The requester's, with a provider that says nothing; it asks for a sign of life three times as often. */
+  readonly patienceMs: number;
+  readonly keepaliveMs: number;
+  /** Before somebody is asked again: doubles up to the maximum. */
+  readonly backoffMs: number;
+  readonly backoffMaxMs: number;
+  /** The provider's, with a requester that says nothing. */
+  readonly expireMs: number;
+  /** Unacknowledged chunks are sent again after so long. */
+  readonly stallMs: number;
+  readonly holdAnswerMs: number;
+  readonly holdRetryMs: number;
+  readonly holdRenewMs: number;
+  /** Counted by the provider from its send, by the leader from receipt. */
+  readonly holdLeaseMs: number;
+  /** A new leader trims nothing for so long. Invariant: longer than a lease and its grace. */
+  readonly holdWaitMs: number;
+  readonly holdAgeMaxMs: number;
+  readonly drainMs: number;
+  readonly drainMaxMs: number;
+  readonly snapshotAgeMaxMs: number;
+};
+
+export const SYNC_TIMING: SyncTiming = {
+  probeMs: 1_000,
+  patienceMs: 30_000,
+  keepaliveMs: 10_000,
+  backoffMs: 500,
+  backoffMaxMs: 30_000,
+  expireMs: 60_000,
+  stallMs: 5_000,
+  holdAnswerMs: 10_000,
+  holdRetryMs: 1_000,
+  holdRenewMs: 10_000,
+  holdLeaseMs: 30_000,
+  holdWaitMs: 60_000,
+  holdAgeMaxMs: 3_600_000,
+  drainMs: 30_000,
+  drainMaxMs: 600_000,
+  snapshotAgeMaxMs: 600_000,
+};
+
 export type SyncConfig = {
   readonly cluster: Uint8Array;
   readonly self: NodeId;
@@ -23,6 +68,7 @@ export type SyncConfig = {
   /** Random per process: transfers and holds are named after it, so that no two grants share a name. */
   readonly nonce: Uint8Array;
   readonly limits: Limits;
+  readonly timing: SyncTiming;
   /** Go on from the durable cursor after a crash or with another provider. Off in the seed profile. */
   readonly isResuming: boolean;
   /** Hold everything from the first version on, not from the snapshot on: the seed profile. */
@@ -34,29 +80,11 @@ export const DEFAULT_LIMITS: Limits = { chunkBytes: MIB, chunkKeys: 2_000, windo
 /** The letter of the seed: one chunk, then its ack. */
 export const SEED_LIMITS: Limits = { ...DEFAULT_LIMITS, windowChunks: 1 };
 
-export const PROBE_MS = 1_000;
-/** The requester's patience with a provider that says nothing. */
-export const PATIENCE_MS = 30_000;
-export const KEEPALIVE_MS = 10_000;
-export const BACKOFF_MS = 500;
-export const BACKOFF_MS_MAX = 30_000;
 /** Rows read back in one step while verifying: about 2 ms. */
 export const SCAN_ROWS_MAX = 4_096;
 
 export const TRANSFERS_MAX = 2;
-export const EXPIRE_MS = 60_000;
-/** Unacknowledged chunks are sent again after so long. */
-export const STALL_MS = 5_000;
-export const HOLD_ANSWER_MS = 10_000;
-export const HOLD_RETRY_MS = 1_000;
-export const HOLD_RENEW_MS = 10_000;
-export const HOLD_LEASE_MS = 30_000;
-export const HOLD_WAIT_MS = 60_000;
-export const HOLD_AGE_MS_MAX = 3_600_000;
 export const HOLDS_MAX = 8;
-export const DRAIN_MS = 30_000;
-export const DRAIN_MS_MAX = 600_000;
-export const SNAPSHOT_AGE_MS_MAX = 600_000;
 export const RECENT_BYTES_MAX = 1_024 * 1_024;
 
 /** Paxos as this node sees it now. */
@@ -64,6 +92,11 @@ export type PaxosFacts = {
   /** Even: settled. Changes with each leader. */
   readonly epoch: number;
   readonly leader: NodeId | null;
+  /** Somebody showed a first version beyond what this node could take up, and nobody a better one since. */
+  readonly mustSync: boolean;
+  /** Versions known to be chosen, applied here or not. */
+  readonly first: number;
+  readonly last: number;
   /** Of the leader: its own first version and every value it found are chosen. */
   readonly isSettled: boolean;
   /** Of the leader: a majority's leases hold at this moment. */
@@ -87,8 +120,6 @@ export type SyncPorts = { facts(upMs: number): PaxosFacts; readonly views: Views
 export type SyncCall =
   /** Something that `facts` or the history shows has changed. */
   | { readonly kind: "sync.facts" }
-  /** Paxos met a peer whose first version is beyond what this node could take up. */
-  | { readonly kind: "sync.must" }
   /** An operator wants this store replaced. */
   | { readonly kind: "sync.force" }
   /** A peer asked Paxos for recent versions: a drained transfer of it still matters. */
@@ -142,6 +173,7 @@ export type Requester = {
   /** Until when a member that was busy, silent or wrong is passed over. */
   avoided: Map<NodeId, number>;
   backoffMs: number;
+  /** An operator wants this store replaced. */
   isForced: boolean;
   provider: NodeId | null;
   transfer: Uint8Array | null;
@@ -219,7 +251,7 @@ export type Asked =
   | { readonly what: "probe" | "grant" | "recent" | "verify" | "keepalive" | "told" }
   | { readonly what: "hold" | "start" | "chunk"; readonly transfer: string; readonly number: number };
 
-export type WritePurpose = "flag" | "clear" | "begin" | "copy" | "replay" | "finish" | "restart";
+export type WritePurpose = "flag" | "clear" | "begin" | "copy" | "replay" | "finish" | "restart" | "withdraw";
 
 export type SyncState = {
   readonly config: SyncConfig;
@@ -279,6 +311,8 @@ export const initialSync = (config: SyncConfig): SyncState => ({
 
 /** One step of the core: what it may read, and the effects so far. */
 export type Turn = { readonly state: SyncState; readonly snap: Snapshot; readonly upMs: number; readonly ports: SyncPorts; readonly out: SyncEffect[] };
+
+export const timingOf = ({ state }: Turn): SyncTiming => state.config.timing;
 
 export const factsOf = ({ ports, upMs }: Turn): PaxosFacts => ports.facts(upMs);
 

@@ -12,22 +12,7 @@ import { pack } from "./packer.ts";
 import { abort, close, endHold, enter, takeView, timerOf } from "./provider.ts";
 import { batchOf, chainHash, historyIn, replicatedOf } from "./records.ts";
 import { newScan, scanOn } from "./scan.ts";
-import {
-  answer,
-  arm,
-  DRAIN_MS,
-  DRAIN_MS_MAX,
-  disarm,
-  EXPIRE_MS,
-  mark,
-  RECENT_BYTES_MAX,
-  SNAPSHOT_AGE_MS_MAX,
-  STALL_MS,
-  scopeOf,
-  send,
-  type Transfer,
-  type Turn,
-} from "./state.ts";
+import { answer, arm, disarm, mark, RECENT_BYTES_MAX, scopeOf, send, type Transfer, type Turn, timingOf } from "./state.ts";
 
 /** CHUNK_ACK, to SYNC_START or to a chunk. */
 export function onChunkAck(turn: Turn, transfer: Transfer, isStart: boolean, ack: AnswerOf<"sync.chunk-ack">): void {
@@ -35,7 +20,7 @@ export function onChunkAck(turn: Turn, transfer: Transfer, isStart: boolean, ack
     mark(turn, "sync.late-ack", `chunk ${ack.number} was acknowledged before`);
     return;
   }
-  arm(turn, timerOf(transfer, "expire"), EXPIRE_MS);
+  arm(turn, timerOf(transfer, "expire"), timingOf(turn).expireMs);
   if (isStart && !transfer.isReady) {
     // the requester's word: its cursor is durable, and nobody else knows it
     transfer.isReady = true;
@@ -54,7 +39,7 @@ export function onChunkAck(turn: Turn, transfer: Transfer, isStart: boolean, ack
   transfer.creditChunks = ack.chunks;
   transfer.creditBytes = ack.bytes;
   if (transfer.flying.size === 0) disarm(turn, timerOf(transfer, "stall"));
-  else arm(turn, timerOf(transfer, "stall"), STALL_MS);
+  else arm(turn, timerOf(transfer, "stall"), timingOf(turn).stallMs);
   if (transfer.isReady && transfer.at === null && transfer.flying.size === 0) drain(turn, transfer);
   else pump(turn, transfer);
 }
@@ -62,7 +47,7 @@ export function onChunkAck(turn: Turn, transfer: Transfer, isStart: boolean, ack
 /** Packs and sends one chunk, and comes back for the next: packing yields to whatever else waits. */
 export function pump(turn: Turn, transfer: Transfer): void {
   if (transfer.phase !== "streaming" || !transfer.isReady || transfer.at === null || transfer.view === null) return;
-  if (turn.upMs - transfer.viewSinceMs > SNAPSHOT_AGE_MS_MAX) {
+  if (turn.upMs - transfer.viewSinceMs > timingOf(turn).snapshotAgeMaxMs) {
     if (transfer.flying.size > 0) return; // first what is on its way: then the requester's cursor is ours
     mark(turn, "sync.snapshot-old", `snapshot ${transfer.version} is too old`);
     takeView(turn, transfer);
@@ -100,7 +85,7 @@ function sendNext(turn: Turn, transfer: Transfer, lo: Uint8Array, view: number):
 
 function sendChunk(turn: Turn, transfer: Transfer, body: RequestOf<"sync.chunk">): void {
   send(turn, transfer.requester, body, { what: "chunk", transfer: transfer.name, number: body.number });
-  arm(turn, timerOf(transfer, "stall"), STALL_MS);
+  arm(turn, timerOf(transfer, "stall"), timingOf(turn).stallMs);
 }
 
 /** Nothing acknowledged for a while: the same bytes again. The expiration timer runs on. */
@@ -118,7 +103,7 @@ function drain(turn: Turn, transfer: Transfer): void {
   transfer.drainSinceMs = turn.upMs;
   mark(turn, "sync.draining", `${transfer.requester} has all of ${transfer.version}`);
   endHold(turn, transfer);
-  arm(turn, timerOf(transfer, "drain"), DRAIN_MS);
+  arm(turn, timerOf(transfer, "drain"), timingOf(turn).drainMs);
 }
 
 /** What the laggard asks while it finishes; each question gives it more time, up to a limit. */
@@ -142,8 +127,9 @@ export function onDrainAsk(
 }
 
 export function stayAlive(turn: Turn, transfer: Transfer): void {
-  if (transfer.phase === "streaming") arm(turn, timerOf(transfer, "expire"), EXPIRE_MS);
-  else if (transfer.phase === "draining" && turn.upMs - transfer.drainSinceMs < DRAIN_MS_MAX) arm(turn, timerOf(transfer, "drain"), DRAIN_MS);
+  if (transfer.phase === "streaming") arm(turn, timerOf(transfer, "expire"), timingOf(turn).expireMs);
+  else if (transfer.phase === "draining" && turn.upMs - transfer.drainSinceMs < timingOf(turn).drainMaxMs)
+    arm(turn, timerOf(transfer, "drain"), timingOf(turn).drainMs);
 }
 
 /** Versions from one on: at most 1 MiB of them, or one. */

@@ -13,15 +13,29 @@ import { onChunk, onCopied } from "./copy.ts";
 import { onFinished, onRecent, onReplayed, onScan, onVerify } from "./finish.ts";
 import { onHoldFacts, onHoldRelease, onHoldRenew, onHoldReq, onHoldTimer } from "./hold.ts";
 import { onHoldAck, onHoldRefused, onProviderFacts, onRenewTimer, onSilence, onSyncReq } from "./provider.ts";
-import { abandon, abstains, decide, isOurs, onCleared, onFlagged, onGrant, onKeep, onProbeReply, onStart, probe, reload, startRequester } from "./requester.ts";
+import {
+  abandon,
+  abstains,
+  decide,
+  isOurs,
+  onCleared,
+  onFlagged,
+  onGrant,
+  onKeep,
+  onProbeReply,
+  onStart,
+  onWithdrawn,
+  probe,
+  reload,
+  startRequester,
+} from "./requester.ts";
 import {
   type Asked,
   answer,
   arm,
-  BACKOFF_MS,
   enterRequester,
+  factsOf,
   mark,
-  PATIENCE_MS,
   type SyncCall,
   type SyncEffect,
   type SyncEvent,
@@ -29,10 +43,11 @@ import {
   type SyncState,
   scopeOf,
   type Turn,
+  timingOf,
 } from "./state.ts";
 import { onAbort, onChunkAck, onDrainAsk, onStall, onVerifyScan, pump, stayAlive } from "./stream.ts";
 
-const CALL_KINDS: readonly string[] = ["sync.facts", "sync.must", "sync.force", "sync.recent-asked"] satisfies SyncCall["kind"][];
+const CALL_KINDS: readonly string[] = ["sync.facts", "sync.force", "sync.recent-asked"] satisfies SyncCall["kind"][];
 /** Whether a daemon's request is for this core. */
 export const isSyncRequest = ({ kind }: { readonly kind: string }): boolean => Object.hasOwn(syncRequests, kind) || CALL_KINDS.includes(kind);
 
@@ -88,10 +103,10 @@ function onRequest(turn: Turn, id: number, from: NodeId, body: Request | SyncCal
     case "sync.facts":
       onHoldFacts(turn);
       onProviderFacts(turn);
+      onRequesterFacts(turn);
       return;
-    case "sync.must":
     case "sync.force":
-      wanted(turn, id, body.kind === "sync.force");
+      force(turn, id);
       return;
     case "sync.recent-asked":
       for (const transfer of turn.state.transfers.values()) if (transfer.requester === body.peer) stayAlive(turn, transfer);
@@ -133,16 +148,25 @@ function foreign(turn: Turn, id: number, from: NodeId, transfer: Uint8Array): vo
   answer(turn, id, { kind: "sync.no-transfer", ...scopeOf(turn), transfer });
 }
 
-/** Paxos, or an operator, wants this store replaced. */
-function wanted(turn: Turn, id: number, isForced: boolean): void {
+/** Paxos says that only a sync helps. */
+function onRequesterFacts(turn: Turn): void {
   const { state } = turn;
+  if (state.requester.phase !== "joined" || !factsOf(turn).mustSync) return;
+  enterRequester(state, "probing");
+  probe(turn);
+}
+
+/** An operator wants this store replaced. */
+function force(turn: Turn, id: number): void {
+  const { state } = turn;
+  const { requester } = state;
   answer(turn, id, { kind: "sync.noted", ...scopeOf(turn), transfer: new Uint8Array(8) });
-  if (state.requester.phase !== "joined" && state.requester.phase !== "probing") {
+  if (requester.flag !== null || (requester.phase !== "joined" && requester.phase !== "probing")) {
     mark(turn, "sync.under-way", "a sync is under way already");
     return;
   }
-  state.requester.isForced = isForced && state.requester.flag === null;
-  if (state.requester.phase === "joined") enterRequester(state, "probing");
+  requester.isForced = true;
+  if (requester.phase === "joined") enterRequester(state, "probing");
   probe(turn);
 }
 
@@ -150,7 +174,7 @@ function wanted(turn: Turn, id: number, isForced: boolean): void {
 function onAborted(turn: Turn, id: number, from: NodeId, name: Uint8Array, reason: string): void {
   const transfer = turn.state.transfers.get(name.toHex());
   if (transfer !== undefined && transfer.requester === from) onAbort(turn, transfer, reason);
-  else if (isOurs(turn, from, name)) abandon(turn, reason, reason === "trimmed" || reason === "provider-syncing" ? BACKOFF_MS : 0);
+  else if (isOurs(turn, from, name)) abandon(turn, reason, reason === "trimmed" || reason === "provider-syncing" ? timingOf(turn).backoffMs : 0);
   else mark(turn, "sync.foreign", `${from} ends a transfer that is over`);
   answer(turn, id, { kind: "sync.noted", ...scopeOf(turn), transfer: name });
 }
@@ -175,7 +199,8 @@ function onAnswer(turn: Turn, from: NodeId, requestId: number, body: Answer): vo
       onGrant(turn, from, body);
       return;
     case "sync.aborted":
-      if (about.what === "grant" && turn.state.requester.phase === "requested") abandon(turn, body.reason, Math.max(BACKOFF_MS, body.retryAfterMs));
+      if (about.what === "grant" && turn.state.requester.phase === "requested")
+        abandon(turn, body.reason, Math.max(timingOf(turn).backoffMs, body.retryAfterMs));
       return;
     case "sync.recent":
       if (isOurs(turn, from, body.transfer)) onRecent(turn, body);
@@ -269,7 +294,7 @@ function onRequesterTimer(turn: Turn, what: string): void {
       onScan(turn);
       return;
     case "patience":
-      abandon(turn, `nothing heard for ${PATIENCE_MS} ms`, BACKOFF_MS);
+      abandon(turn, `nothing heard for ${timingOf(turn).patienceMs} ms`, timingOf(turn).backoffMs);
       return;
   }
 }
@@ -297,6 +322,9 @@ function onStored(turn: Turn, ticket: number): void {
     case "finish":
       onFinished(turn);
       return;
+    case "withdraw":
+      onWithdrawn(turn);
+      return;
     case "restart":
       requester.durable = requester.cursor;
       return;
@@ -311,7 +339,7 @@ function onFull(turn: Turn, ticket: number): void {
   reload(turn);
   mark(turn, "sync.disk-full", "no space for what the sync writes");
   if (requester.phase === "probing" || requester.phase === "joined") {
-    arm(turn, "x.retry", BACKOFF_MS);
+    arm(turn, "x.retry", timingOf(turn).backoffMs);
     return;
   }
   abandon(turn, "disk-full");
@@ -321,7 +349,8 @@ function onLost(turn: Turn, peer: NodeId): void {
   const { requester, transfers } = turn.state;
   if (requester.provider === peer && requester.phase !== "probing" && requester.phase !== "joined") abandon(turn, "link lost");
   // a requester that is gone is forgotten by the timer: it may come back and go on
-  for (const transfer of transfers.values()) if (factsLeader(turn) === peer && transfer.phase === "holding") arm(turn, `y.${transfer.name}.renew`, BACKOFF_MS);
+  for (const transfer of transfers.values())
+    if (factsLeader(turn) === peer && transfer.phase === "holding") arm(turn, `y.${transfer.name}.renew`, timingOf(turn).backoffMs);
 }
 
 const factsLeader = ({ ports, upMs }: Turn): NodeId | null => ports.facts(upMs).leader;

@@ -1,0 +1,155 @@
+/**
+ * One member of the cluster: Paxos and store synchronisation as one core (sync.md section 3.1). The two never import each
+ * other; here each hears what the other one's functions say: whether this node must abstain, that a sync ended and at which
+ * version, what is held against trimming, that only a sync helps, and that something changed. Both drivers run this core.
+ */
+import type { Core, Effect, Event, Snapshot } from "../base/effects.ts";
+import { beginSync, endSync, factsOf, setHeld, stepPaxos } from "../paxos/paxos.ts";
+import { kvService } from "../paxos/service-kv.ts";
+import { logService, type RegisterOwner } from "../paxos/service-log.ts";
+import type { Service } from "../paxos/services.ts";
+import { initialPaxos, isSettled, leasesHold, type PaxosConfig, type PaxosState } from "../paxos/state.ts";
+import { heldFrom } from "../sync/hold.ts";
+import { initialSync, type PaxosFacts, type SyncCall, type SyncConfig, type SyncState, type Views } from "../sync/state.ts";
+import { isSyncRequest, mustAbstain, stepSync, takeSynced } from "../sync/sync.ts";
+import type { Answer, Request } from "../wire/messages.ts";
+
+export type MemberRequest = Request | SyncCall;
+type MemberEvent = Event<MemberRequest, Answer>;
+type MemberEffect = Effect<Request, Answer>;
+/** `state` is Paxos's, as a replica's is. */
+export type MemberCore = Core<MemberRequest, Answer, Request, Answer> & { readonly state: PaxosState; readonly sync: SyncState };
+
+export type MemberOptions = {
+  readonly paxos: PaxosConfig;
+  readonly registers: readonly RegisterOwner[];
+  readonly sync: SyncConfig;
+  readonly views: Views;
+  /** Whether the disk is too full to keep versions for others. */
+  readonly isNearlyFull: () => boolean;
+};
+
+/** Tickets, request ids and timers carry the part's number, so that what comes back finds its way. */
+const PAXOS = 0;
+const SYNC = 1;
+const PARTS = 2;
+/** A call of one part to the other: nobody waits for its answer. */
+const NOBODY = 0;
+
+export function assembleMember(options: MemberOptions): MemberCore {
+  const member = new Member(options);
+  return { name: "member", state: member.paxos, sync: member.sync, step: (event, snap) => member.step(event, snap) };
+}
+
+type Told = Pick<PaxosFacts, "leader" | "epoch" | "isTrimming" | "mustSync" | "isSettled" | "hasLeases" | "first"> & { readonly applied: number };
+
+const isSame = (a: Told, b: Told): boolean =>
+  a.leader === b.leader &&
+  a.epoch === b.epoch &&
+  a.isTrimming === b.isTrimming &&
+  a.mustSync === b.mustSync &&
+  a.isSettled === b.isSettled &&
+  a.hasLeases === b.hasLeases &&
+  a.first === b.first &&
+  a.applied === b.applied;
+
+class Member {
+  readonly paxos: PaxosState;
+  readonly sync: SyncState;
+  private readonly options: MemberOptions;
+  private readonly services: readonly Service[];
+  /** What the synchronisation was told last. */
+  private told: Told = { leader: null, epoch: 0, isTrimming: false, mustSync: false, isSettled: false, hasLeases: false, first: 0, applied: 0 };
+
+  constructor(options: MemberOptions) {
+    this.options = options;
+    this.paxos = initialPaxos(options.paxos);
+    this.sync = initialSync(options.sync);
+    this.services = [kvService, logService(options.registers)];
+  }
+
+  step(event: MemberEvent, snap: Snapshot): readonly MemberEffect[] {
+    const out: MemberEffect[] = [];
+    for (const [part, own] of routed(event)) this.stepPart(part, own, snap, out);
+    // a peer that recovers by Paxos keeps the transfer alive that brought it so far
+    if (event.kind === "request" && event.body.kind === "paxos.recent-req") this.tell({ kind: "sync.recent-asked", peer: event.from }, event, snap, out);
+    this.carry(event, snap, out);
+    return out;
+  }
+
+  private stepPart(part: number, event: MemberEvent, snap: Snapshot, out: MemberEffect[]): void {
+    const effects =
+      part === SYNC
+        ? stepSync(this.sync, event, snap, { views: this.options.views, facts: (upMs) => this.facts(upMs) })
+        : stepPaxos(this.paxos, this.services, event as Event<Request, Answer>, snap);
+    for (const effect of effects) if (effect.kind !== "answer" || effect.id !== NOBODY) out.push(numbered(effect, part));
+  }
+
+  private tell(body: SyncCall, { timeMs, upMs }: MemberEvent, snap: Snapshot, out: MemberEffect[]): void {
+    this.stepPart(SYNC, { kind: "request", id: NOBODY, from: this.options.sync.self, body, timeMs, upMs }, snap, out);
+  }
+
+  private facts(upMs: number): PaxosFacts {
+    const { phase, leader, epoch, first, last, isTrimming, mustSync } = factsOf(this.paxos, upMs);
+    const isJoined = phase === "following" || phase === "leading";
+    const leads = { isSettled: isSettled(this.paxos), hasLeases: leasesHold(this.paxos, upMs) };
+    return {
+      epoch,
+      leader: isJoined ? leader : null,
+      first,
+      last,
+      isTrimming,
+      mustSync: mustSync !== null,
+      isNearlyFull: this.options.isNearlyFull(),
+      ...leads,
+    };
+  }
+
+  /** Until neither has news for the other. Abstaining comes first: what follows in this step is a flagged node's. */
+  private carry(event: MemberEvent, snap: Snapshot, out: MemberEffect[]): void {
+    const { paxos, sync, services } = this;
+    if (mustAbstain(sync) && paxos.phase !== "syncing") for (const effect of beginSync(paxos, services, event, snap)) out.push(numbered(effect, PAXOS));
+    if (takeSynced(sync) !== null) for (const effect of endSync(paxos, services, event, snap)) out.push(numbered(effect, PAXOS));
+    const { leader, epoch, first, isTrimming, mustSync, isSettled: settled, hasLeases } = this.facts(event.upMs);
+    const now: Told = { leader, epoch, isTrimming, mustSync, isSettled: settled, hasLeases, first, applied: paxos.applied };
+    if (!isSame(now, this.told)) {
+      this.told = now;
+      this.tell({ kind: "sync.facts" }, event, snap, out);
+    }
+    setHeld(paxos, heldFrom(sync, event.upMs));
+  }
+}
+
+function routed(event: MemberEvent): readonly (readonly [part: number, event: MemberEvent])[] {
+  switch (event.kind) {
+    case "request":
+      return [[isSyncRequest(event.body) ? SYNC : PAXOS, event]];
+    case "stored":
+    case "full":
+      return [[event.ticket % PARTS, { ...event, ticket: Math.floor(event.ticket / PARTS) }]];
+    case "message":
+      return [[event.requestId % PARTS, { ...event, requestId: Math.floor(event.requestId / PARTS) }]];
+    case "timer":
+      return [[event.timer.startsWith(`${SYNC}.`) ? SYNC : PAXOS, { ...event, timer: event.timer.slice(2) }]];
+    case "start":
+    case "lost":
+      return [
+        [PAXOS, event],
+        [SYNC, event],
+      ];
+  }
+}
+
+function numbered(effect: MemberEffect, part: number): MemberEffect {
+  switch (effect.kind) {
+    case "write":
+      return { ...effect, ticket: effect.ticket * PARTS + part };
+    case "send":
+      return { ...effect, requestId: effect.requestId * PARTS + part };
+    case "arm":
+    case "disarm":
+      return { ...effect, timer: `${part}.${effect.timer}` };
+    default:
+      return effect;
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * The invariants of sync.md section 5.1 that synchronisation answers for (I4 and I7 to I12), looked at after every event over
+ * a simulated cluster: a disk is compared with what its version was elsewhere only when it changed. They believe no state
+ * but what rests on disk and what was promised to others. I1 to I6 are `paxos-checkers.ts`.
+ */
+import { compareBytes, equalBytes } from "../base/bytes.ts";
+import type { NodeId } from "../base/ids.ts";
+import { treeSnapshot } from "../store/memory.ts";
+import { type Tree, treeCount, treeGet, treeIterate } from "../store/tree.ts";
+import { heldFrom } from "../sync/hold.ts";
+import { isHeld } from "../sync/provider.ts";
+import { type CursorRow, historyOf, syncRows } from "../sync/records.ts";
+import type { SyncState } from "../sync/state.ts";
+import { mustAbstain } from "../sync/sync.ts";
+import { type DiskImage, DiskSnapshot } from "./disk.ts";
+
+/** What the checkers look at: a cluster of members, or one whose Paxos is a script. */
+export type SyncClusterView = {
+  readonly nodeIds: readonly NodeId[];
+  diskOf(id: NodeId): DiskImage;
+  /** The state of a node's daemon, or null where it is down. */
+  syncOf(id: NodeId): SyncState | null;
+  upMs(id: NodeId): number;
+  isPaused(id: NodeId): boolean;
+  /** The first version that a chosen trim left. */
+  chosenFirst(): number;
+  /** `replicated` as it was at a version, where that is known. */
+  treeAt(version: number): Tree | undefined;
+  /** A node that is in service shows this store for this version. */
+  showTree(version: number, tree: Tree): void;
+  /** How often a mark was made. */
+  markCount(name: string): number;
+};
+
+export class SyncCheckers {
+  /** Set by whoever spoils a copy on purpose: then a failed verification is no surprise. */
+  damaged = false;
+  private readonly cluster: SyncClusterView;
+  private readonly seen = new Map<NodeId, DiskImage>();
+
+  constructor(cluster: SyncClusterView) {
+    this.cluster = cluster;
+  }
+
+  /** What is wrong, or null. */
+  check(): string | null {
+    const { cluster } = this;
+    const first = cluster.chosenFirst();
+    for (const id of cluster.nodeIds) {
+      const disk = cluster.diskOf(id);
+      const before = this.seen.get(id);
+      if (disk !== before) {
+        this.seen.set(id, disk);
+        const wrong = this.checkDisk(id, disk, before);
+        if (wrong !== null) return `${wrong} (${id})`;
+      }
+      const state = cluster.syncOf(id);
+      const wrong = state === null ? null : this.checkPromises(id, state, disk, first);
+      if (wrong !== null) return `${wrong} (${id})`;
+    }
+    return !this.damaged && cluster.markCount("sync.alarm") > 0 ? "I11 a verification failed and nothing was damaged" : null;
+  }
+
+  /** A disk was lost, or an older copy put in its place: what it once said binds it no more. */
+  diskReplaced(id: NodeId): void {
+    this.seen.delete(id);
+  }
+
+  private checkDisk(id: NodeId, disk: DiskImage, before: DiskImage | undefined): string | null {
+    if (before !== undefined && before.dbs.local === disk.dbs.local && before.dbs.replicated === disk.dbs.replicated) return null;
+    const snap = new DiskSnapshot(disk, id);
+    if (syncRows.flag(snap) !== null) return this.checkCopy(disk, snap);
+    const { last } = lastOf(disk, id);
+    const wasFlagged = before !== undefined && syncRows.flag(new DiskSnapshot(before, id)) !== null;
+    if (before !== undefined && !wasFlagged && last < lastOf(before, id).last) return `I8 it had version ${lastOf(before, id).last}, has ${last}, and no flag`;
+    const floor = syncRows.floor(snap);
+    if (last < floor) return `I12 serves ${last}, below its floor ${floor}`;
+    if (disk.dbs.replicated === before?.dbs.replicated && !wasFlagged) return null;
+    const want = this.cluster.treeAt(last);
+    if (want === undefined) this.cluster.showTree(last, disk.dbs.replicated);
+    else if (!sameRows(disk.dbs.replicated, want)) return `I8 no flag, and its keys are not those of version ${last}`;
+    return null;
+  }
+
+  /** I9: what was copied is the state of its snapshot; nothing is there that a snapshot did not bring. */
+  private checkCopy({ dbs: { replicated } }: DiskImage, snap: DiskSnapshot): string | null {
+    const row = syncRows.cursor(snap);
+    if (row === null || this.damaged) return null; // between flag and clear, or cleared: nothing of it will be believed
+    if (row.oldest !== row.version || row.position !== row.version) return this.checkMixture(replicated, row);
+    const tree = this.cluster.treeAt(row.version);
+    if (tree === undefined) return null;
+    const want = row.cursor === null ? treeIterate(tree) : treeIterate(tree, undefined, row.cursor);
+    return sameIterators(treeIterate(replicated), want) ? null : `I9 up to chunk ${row.number}: not the rows of version ${row.version}`;
+  }
+
+  private checkMixture(replicated: Tree, row: CursorRow): string | null {
+    const versions: Tree[] = [];
+    for (let version = row.oldest; version <= Math.max(row.version, row.position); version++) {
+      const tree = this.cluster.treeAt(version);
+      if (tree === undefined) return null;
+      versions.push(tree);
+    }
+    for (const [key, stored] of treeIterate(replicated)) {
+      if (row.cursor !== null && compareBytes(key, row.cursor) >= 0) return "I9 a row at or behind the cursor";
+      if (!versions.some((tree) => sameBytes(treeGet(tree, key), stored))) return `I9 ${key.toHex()} is of no version from ${row.oldest} on`;
+    }
+    return null;
+  }
+
+  /** What a node's memory promises to others, held against disks. */
+  private checkPromises(id: NodeId, state: SyncState, disk: DiskImage, first: number): string | null {
+    const upMs = this.cluster.upMs(id);
+    const { flag } = state.requester;
+    if (flag !== null && !mustAbstain(state)) return "I8 flagged, and it would vote";
+    if (flag !== null && state.transfers.size > 0) return "I8 flagged, and it provides";
+    for (const transfer of state.transfers.values()) {
+      const other = this.cluster.diskOf(transfer.requester);
+      const row = syncRows.cursor(new DiskSnapshot(other, transfer.requester));
+      if (row !== null && equalBytes(row.transfer, transfer.id) && transfer.acked > row.number)
+        return `I10 chunk ${transfer.acked} is acknowledged, ${row.number} durable`;
+      if (lastOf(disk, id).last < transfer.floor) return `I12 provides ${lastOf(disk, id).last} to a floor of ${transfer.floor}`;
+      const { phase, oldest, version, ack } = transfer;
+      const needs = phase === "holding" ? (oldest ?? ack?.first ?? first) : (oldest ?? version) + 1;
+      if (first > needs && isHeld({ state, upMs }, transfer)) return `I7 trimmed to ${first}, a hold keeps ${needs}`;
+    }
+    for (const hold of state.holds.values())
+      if (upMs - hold.renewedMs > hold.leaseMs * 1.05 && !this.cluster.isPaused(id)) return `I7 hold ${hold.name} was renewed ${upMs - hold.renewedMs} ms ago`;
+    if (state.holds.size === 0 && state.leading !== null && upMs >= state.leading.waitUntilMs && heldFrom(state, upMs) !== null)
+      return "I7 trimming is off, and nothing is held";
+    return null;
+  }
+}
+
+const lastOf = (disk: DiskImage, id: NodeId): { readonly last: number } => historyOf(treeSnapshot(disk.dbs.replicated, id));
+
+const sameRows = (a: Tree, b: Tree): boolean => a === b || (treeCount(a) === treeCount(b) && sameIterators(treeIterate(a), treeIterate(b)));
+
+function sameIterators(left: Iterator<readonly [Uint8Array, Uint8Array]>, right: Iterator<readonly [Uint8Array, Uint8Array]>): boolean {
+  for (;;) {
+    const [a, b] = [left.next(), right.next()];
+    if (a.done === true || b.done === true) return a.done === b.done;
+    if (!equalBytes(a.value[0], b.value[0]) || !equalBytes(a.value[1], b.value[1])) return false;
+  }
+}
+
+const sameBytes = (a: Uint8Array | undefined, b: Uint8Array): boolean => a !== undefined && equalBytes(a, b);
