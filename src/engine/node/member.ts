@@ -90,7 +90,9 @@ class Member {
   }
 
   private facts(upMs: number): PaxosFacts {
-    const { phase, leader, epoch, first, last, isTrimming, mustSync } = factsOf(this.paxos, upMs);
+    const { phase, leader, first, last, isTrimming, mustSync } = factsOf(this.paxos, upMs);
+    // the epoch of an election that failed may be above the leader's: its ballot is what names a reign
+    const epoch = (this.paxos.leading?.ballot ?? this.paxos.leaderBallot).round;
     const isJoined = phase === "following" || phase === "leading";
     const leads = { isSettled: isSettled(this.paxos), hasLeases: leasesHold(this.paxos, upMs) };
     return {

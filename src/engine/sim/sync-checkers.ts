@@ -37,6 +37,8 @@ export class SyncCheckers {
   damaged = false;
   private readonly cluster: SyncClusterView;
   private readonly seen = new Map<NodeId, DiskImage>();
+  /** When a node was last seen stopped: its timers are late, and what it keeps for too long harms nobody. */
+  private readonly pausedMs = new Map<NodeId, number>();
 
   constructor(cluster: SyncClusterView) {
     this.cluster = cluster;
@@ -110,6 +112,7 @@ export class SyncCheckers {
   /** What a node's memory promises to others, held against disks. */
   private checkPromises(id: NodeId, state: SyncState, disk: DiskImage, first: number): string | null {
     const upMs = this.cluster.upMs(id);
+    if (this.cluster.isPaused(id)) this.pausedMs.set(id, upMs);
     const { flag } = state.requester;
     if (flag !== null && !mustAbstain(state)) return "I8 flagged, and it would vote";
     if (flag !== null && state.transfers.size > 0) return "I8 flagged, and it provides";
@@ -124,7 +127,7 @@ export class SyncCheckers {
       if (first > needs && isHeld({ state, upMs }, transfer)) return `I7 trimmed to ${first}, a hold keeps ${needs}`;
     }
     for (const hold of state.holds.values())
-      if (upMs - hold.renewedMs > hold.leaseMs * 1.05 && !this.cluster.isPaused(id)) return `I7 hold ${hold.name} was renewed ${upMs - hold.renewedMs} ms ago`;
+      if (upMs - hold.renewedMs > hold.leaseMs * 1.05 && upMs - (this.pausedMs.get(id) ?? -1_000) > 100) return `I7 hold ${hold.name} was renewed ${upMs - hold.renewedMs} ms ago`;
     if (state.holds.size === 0 && state.leading !== null && upMs >= state.leading.waitUntilMs && heldFrom(state, upMs) !== null)
       return "I7 trimming is off, and nothing is held";
     return null;

@@ -89,7 +89,7 @@ export const RECENT_BYTES_MAX = 1_024 * 1_024;
 
 /** Paxos as this node sees it now. */
 export type PaxosFacts = {
-  /** Even: settled. Changes with each leader. */
+  /** Names the reign of the leader that this node follows, or of this node: another leader's is another number. */
   readonly epoch: number;
   readonly leader: NodeId | null;
   /** Somebody showed a first version beyond what this node could take up, and nobody a better one since. */
