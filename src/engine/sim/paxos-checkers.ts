@@ -133,8 +133,8 @@ export class PaxosCheckers {
       if (wrong !== null) return wrong;
       Object.assign(seen, { process, last: 0, lastHash: null, leading: null });
     }
-    if (isFlagged(this.cluster.snapOf(id))) return this.checkFlagged(id, seen);
     const state = this.cluster.stateOf(id);
+    if (state?.phase === "syncing" || isFlagged(this.cluster.snapOf(id))) return this.checkFlagged(id, seen);
     if (state !== null && state.last !== seen.last) {
       const wrong = this.checkHistory(id, state, seen);
       if (wrong !== null) return wrong;
@@ -154,9 +154,10 @@ export class PaxosCheckers {
   /** Its store is being replaced: what it had binds it no more, what it promised does. Compared as a whole when the flag falls. */
   private checkFlagged(id: NodeId, seen: Seen): string | null {
     const { disk } = this.cluster.world.node(id);
+    Object.assign(seen, { last: 0, lastHash: null });
     if (disk === seen.disk) return null;
     const before = seen.disk;
-    Object.assign(seen, { disk, last: 0, lastHash: null, first: 1, applied: 0 });
+    Object.assign(seen, { disk, first: 1, applied: 0 });
     return before?.dbs.local === disk.dbs.local ? null : this.checkVotes(id, new DiskSnapshot(disk, id), seen);
   }
 

@@ -13,7 +13,7 @@ import type { AnswerOf } from "../wire/messages.ts";
 import { applyOps, chainHash, decodeNext, hashAt, historyIn, replicatedOf, syncRows } from "./records.ts";
 import { abandon, closeScan, forget, probe, startOver } from "./requester.ts";
 import { newScan, scanOn } from "./scan.ts";
-import { arm, enterRequester, mark, scopeOf, send, type Turn, write } from "./state.ts";
+import { arm, enterRequester, mark, scopeOf, send, type Turn, timingOf, write } from "./state.ts";
 
 /** Every row is here and durable. */
 export function afterCopy(turn: Turn): void {
@@ -36,10 +36,17 @@ function replayNext(turn: Turn): void {
   const { cursor, provider, transfer, verify } = requester;
   if (cursor === null || provider === null || transfer === null) return;
   const scope = { ...scopeOf(turn), transfer };
+  requester.askedMs = turn.upMs;
   if (verify !== null && verify.version === cursor.position) startScan(turn);
   else if (verify !== null || requester.newest !== cursor.position)
     send(turn, provider, { kind: "sync.recent-req", ...scope, from: cursor.position + 1 }, { what: "recent" });
   else send(turn, provider, { kind: "sync.verify-req", ...scope }, { what: "verify" });
+}
+
+/** A question or its answer was lost: asked again, and a late answer changes nothing. */
+export function replayAgain(turn: Turn): void {
+  const { requester } = turn.state;
+  if (requester.phase === "replaying" && requester.awaited === 0 && turn.upMs - requester.askedMs >= timingOf(turn).stallMs) replayNext(turn);
 }
 
 export function onRecent(turn: Turn, body: AnswerOf<"sync.recent">): void {

@@ -56,7 +56,18 @@ export function onSyncReq(turn: Turn, id: number, from: NodeId, body: RequestOf<
   const transfer: Transfer = {
     ...{ id: transferId, name: transferId.toHex(), requester: from, floor: body.floor, hold: nextName(turn), limits, oldest: resumes ? oldest : null },
     ...{ phase: "holding", epoch: -1, holdAsked: new Map(), heldFromMs: null, ack: null, view: null, viewSinceMs: 0, version: 0, build: null },
-    ...{ at: null, isReady: false, digest: new Uint8Array(32), sent: 0, acked: 0, flying: new Map(), creditChunks: 0, creditBytes: 0, sentBytes: 0 },
+    ...{
+      start: null,
+      at: null,
+      isReady: false,
+      digest: new Uint8Array(32),
+      sent: 0,
+      acked: 0,
+      flying: new Map(),
+      creditChunks: 0,
+      creditBytes: 0,
+      sentBytes: 0,
+    },
     ...{ drainSinceMs: 0, scan: null, asks: [] },
   };
   state.transfers.set(transfer.name, transfer);
@@ -211,9 +222,15 @@ export function takeView(turn: Turn, transfer: Transfer): void {
   transfer.version = last;
   transfer.build = isFirst ? newDigestBuild(seedOf(turn.state.config)) : null;
   const hash = hashAt(rows, last) ?? chainHash();
-  const body = { transfer: transfer.id, version: last, hash, first, keys: 0, bytes: 0, limits: transfer.limits };
+  const about = { transfer: transfer.id, version: last, hash, first, keys: 0, bytes: 0, limits: transfer.limits };
+  transfer.start = { kind: "sync.start", ...scopeOf(turn), ...about };
   mark(turn, "sync.snapshot", `snapshot at ${last}`);
-  send(turn, transfer.requester, { kind: "sync.start", ...scopeOf(turn), ...body }, { what: "start", transfer: transfer.name, number: last });
+  sendStart(turn, transfer, transfer.start);
+}
+
+export function sendStart(turn: Turn, transfer: Transfer, start: RequestOf<"sync.start">): void {
+  send(turn, transfer.requester, start, { what: "start", transfer: transfer.name, number: start.version });
+  arm(turn, timerOf(transfer, "stall"), timingOf(turn).stallMs);
 }
 
 // ------------------------------------------------------------------ the end

@@ -200,7 +200,8 @@ export function begin(turn: Turn): void {
   if (start === null || !isCleared || awaited !== 0 || transfer === null || requester.waiting.size > 0) return;
   const { version, hash } = start.body;
   if (cursor !== null && version < cursor.version) {
-    abandon(turn, "trimmed", wrongMs(turn));
+    requester.start = null;
+    mark(turn, "sync.start-late", `a snapshot at ${version} after one at ${cursor.version}`);
     return;
   }
   requester.cursor =

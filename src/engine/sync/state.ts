@@ -192,6 +192,8 @@ export type Requester = {
   verify: { readonly version: number; readonly root: Uint8Array } | null;
   /** Newest version that the provider spoke of. */
   newest: number;
+  /** When it was last asked for versions or its root. */
+  askedMs: number;
   scan: Scan | null;
 };
 
@@ -217,6 +219,8 @@ export type Transfer = {
   version: number;
   /** Digest of what was packed, while that is everything. */
   build: DigestBuild | null;
+  /** What is sent again until the requester says where it stands. */
+  start: RequestOf<"sync.start"> | null;
   /** First key that was not packed; null: all were. Not known before the requester said where it stands. */
   at: Uint8Array | null;
   isReady: boolean;
@@ -295,6 +299,7 @@ export const initialSync = (config: SyncConfig): SyncState => ({
     root: null,
     verify: null,
     newest: 0,
+    askedMs: 0,
     scan: null,
   },
   transfers: new Map(),

@@ -9,7 +9,7 @@ import { digestRow, finishDigest } from "../store/digest.ts";
 import type { AnswerOf, Request, RequestOf } from "../wire/messages.ts";
 import { SYNC_RECENT_COUNT_MAX, TOP_DIGESTS_MAX } from "../wire/sync-messages.ts";
 import { pack } from "./packer.ts";
-import { abort, close, endHold, enter, takeView, timerOf } from "./provider.ts";
+import { abort, close, endHold, enter, sendStart, takeView, timerOf } from "./provider.ts";
 import { batchOf, chainHash, historyIn, replicatedOf } from "./records.ts";
 import { newScan, scanOn } from "./scan.ts";
 import { answer, arm, disarm, mark, RECENT_BYTES_MAX, scopeOf, send, type Transfer, type Turn, timingOf } from "./state.ts";
@@ -24,6 +24,7 @@ export function onChunkAck(turn: Turn, transfer: Transfer, isStart: boolean, ack
   if (isStart && !transfer.isReady) {
     // the requester's word: its cursor is durable, and nobody else knows it
     transfer.isReady = true;
+    transfer.start = null;
     transfer.at = ack.cursor;
     if (ack.cursor === null || ack.cursor.length > 0) transfer.build = null;
     transfer.sent = ack.number;
@@ -90,7 +91,12 @@ function sendChunk(turn: Turn, transfer: Transfer, body: RequestOf<"sync.chunk">
 
 /** Nothing acknowledged for a while: the same bytes again. The expiration timer runs on. */
 export function onStall(turn: Turn, transfer: Transfer): void {
-  if (transfer.phase !== "streaming" || transfer.flying.size === 0) return;
+  if (transfer.phase !== "streaming") return;
+  if (transfer.start !== null) {
+    mark(turn, "sync.start-again", `${transfer.requester} has not said where it stands`);
+    sendStart(turn, transfer, transfer.start);
+  }
+  if (transfer.flying.size === 0) return;
   mark(turn, "sync.sent-again", `${transfer.flying.size} chunks from ${transfer.acked + 1} on are sent again`);
   for (const body of transfer.flying.values()) sendChunk(turn, transfer, body);
 }

@@ -10,9 +10,10 @@ import { unreachable } from "../base/invariant.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import { syncRequests } from "../wire/sync-messages.ts";
 import { onChunk, onCopied } from "./copy.ts";
-import { onFinished, onRecent, onReplayed, onScan, onVerify } from "./finish.ts";
+import { onFinished, onRecent, onReplayed, onScan, onVerify, replayAgain } from "./finish.ts";
 import { onHoldFacts, onHoldRelease, onHoldRenew, onHoldReq, onHoldTimer } from "./hold.ts";
 import { onHoldAck, onHoldRefused, onProviderFacts, onRenewTimer, onSilence, onSyncReq } from "./provider.ts";
+import { historyIn } from "./records.ts";
 import {
   abandon,
   abstains,
@@ -289,6 +290,7 @@ function onRequesterTimer(turn: Turn, what: string): void {
       return;
     case "keep":
       onKeep(turn);
+      replayAgain(turn);
       return;
     case "scan":
       onScan(turn);
@@ -336,7 +338,9 @@ function onFull(turn: Turn, ticket: number): void {
   const { requester, writing } = turn.state;
   writing.delete(ticket);
   if (requester.awaited === ticket) requester.awaited = 0;
+  const wasFlagged = requester.flag !== null;
   reload(turn);
+  if (wasFlagged && requester.flag === null) turn.state.synced = historyIn(turn.snap).last; // it was never set: back into service
   mark(turn, "sync.disk-full", "no space for what the sync writes");
   if (requester.phase === "probing" || requester.phase === "joined") {
     arm(turn, "x.retry", timingOf(turn).backoffMs);
