@@ -127,7 +127,8 @@ export class SyncCheckers {
       if (first > needs && isHeld({ state, upMs }, transfer)) return `I7 trimmed to ${first}, a hold keeps ${needs}`;
     }
     for (const hold of state.holds.values())
-      if (upMs - hold.renewedMs > hold.leaseMs * 1.05 && upMs - (this.pausedMs.get(id) ?? -1_000) > 100) return `I7 hold ${hold.name} was renewed ${upMs - hold.renewedMs} ms ago`;
+      if (upMs - hold.renewedMs > hold.leaseMs * 1.05 && upMs - (this.pausedMs.get(id) ?? -1_000) > 100)
+        return `I7 hold ${hold.name} was renewed ${upMs - hold.renewedMs} ms ago`;
     if (state.holds.size === 0 && state.leading !== null && upMs >= state.leading.waitUntilMs && heldFrom(state, upMs) !== null)
       return "I7 trimming is off, and nothing is held";
     return null;
