@@ -12,6 +12,7 @@ import { PaxosCheckers } from "./paxos-checkers.ts";
 import { PaxosClients, put } from "./paxos-clients.ts";
 import { type PaxosCall, PaxosCluster, type PaxosWorldOptions } from "./paxos-world.ts";
 import { runFor } from "./steer.ts";
+import { watchSync } from "./sync-watch.ts";
 import { errorLine } from "./verbs.ts";
 
 /** A client waits so long: longer than a replica leaves it without an answer. */
@@ -22,7 +23,7 @@ const QUIET_MS = 5;
 const MARKED = / \[[a-z]+\.[a-z-]+\]$/;
 const ENDINGS = /: (halts|crashed|starts|killed|no space)/;
 /** Marks of ordinary traffic: told with `trace on` only. */
-const ORDINARY = /\[paxos\.(late-[a-z-]+|unheard)\]$/;
+const ORDINARY = /\[(paxos|sync|hold)\.(late-[a-z-]+|unheard)\]$/;
 
 export type Asked = { readonly text: string; readonly call: PaxosCall };
 
@@ -38,7 +39,8 @@ export class PaxosStory extends PaxosCluster {
     super({ ...options, recording: true });
     const checkers = new PaxosCheckers(this);
     this.clients = new PaxosClients(this, checkers);
-    this.world.check = () => checkers.check() ?? this.clients.check();
+    const watched = options.sync === undefined ? null : watchSync(this);
+    this.world.check = () => checkers.check() ?? this.clients.check() ?? watched?.check() ?? null;
   }
 
   /** Everything up, a leader settled, `last` versions on every disk; nothing of it is told. */

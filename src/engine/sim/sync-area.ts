@@ -3,13 +3,14 @@
  */
 import type { NodeId } from "../base/ids.ts";
 import { paxosTransitions } from "../paxos/state.ts";
-import { holdTransitions, providerTransitions, requesterTransitions } from "../sync/state.ts";
+import { DEFAULT_LIMITS, holdTransitions, providerTransitions, requesterTransitions, SEED_LIMITS, SYNC_TIMING } from "../sync/state.ts";
 import { type Area, type Condition, defineArea, type SeedReport } from "./area.ts";
 import { runPaxosSeed } from "./paxos-seed.ts";
 import { PaxosStory } from "./paxos-story.ts";
 import { type PaxosScene, paxosVerbs } from "./paxos-verbs.ts";
-import { NODES_MAX } from "./paxos-world.ts";
+import { NODES_MAX, type SyncProfile } from "./paxos-world.ts";
 import { runSyncSeed } from "./sync-seed.ts";
+import { syncVerbs } from "./sync-verbs.ts";
 import type { Words } from "./words.ts";
 
 /** A longer history is made by a story's own writes. */
@@ -26,9 +27,19 @@ function makeWorld(words: Words): PaxosScene {
   if (keepCount < 1) throw words.refuse("keep is 0, want 1 or more");
   const spareCount = words.count("spares", 0);
   if (nodeCount + spareCount > NODES_MAX) throw words.refuse(`${nodeCount + spareCount} nodes, at most ${NODES_MAX}`);
-  const story = new PaxosStory({ seed, nodeCount, spareCount, keepCount, timing: { trimWaitMs } });
+  const profile = words.oneOf("profile", ["none", "seed", "default"], "none");
+  const chunkKeys = words.count("chunk-keys", 2_000);
+  const sync = profileNamed(profile, chunkKeys);
+  const story = new PaxosStory({ seed, nodeCount, spareCount, keepCount, timing: { trimWaitMs }, ...(sync === null ? {} : { sync }) });
   story.begin(last);
   return { world: story.world, story };
+}
+
+/** `seed` is the letter of seed 002: everything held, one chunk at a time, no resume. */
+function profileNamed(name: "none" | "seed" | "default", chunkKeys: number): SyncProfile | null {
+  if (name === "none") return null;
+  const isSeed = name === "seed";
+  return { limits: { ...(isSeed ? SEED_LIMITS : DEFAULT_LIMITS), chunkKeys }, timing: SYNC_TIMING, isResuming: !isSeed, holdsAll: isSeed };
 }
 
 const conditions: readonly Condition<PaxosScene>[] = [
@@ -54,6 +65,30 @@ const conditions: readonly Condition<PaxosScene>[] = [
     },
   },
   {
+    name: "SYNC",
+    summary: "SYNC(c,copying): the node's requester is in this phase: probing, requested, clearing, copying, replaying, verifying, joined",
+    holds({ story }, argument) {
+      const [node = "", phase = ""] = argument.split(",");
+      return story.syncOf(node as NodeId)?.requester.phase === phase;
+    },
+  },
+  {
+    name: "PROVIDES",
+    summary: "PROVIDES(b,draining): a transfer of the node is in this phase: holding, streaming, draining",
+    holds({ story }, argument) {
+      const [node = "", phase = ""] = argument.split(",");
+      return [...(story.syncOf(node as NodeId)?.transfers.values() ?? [])].some((transfer) => transfer.phase === phase);
+    },
+  },
+  {
+    name: "CHUNK",
+    summary: "CHUNK(c,4): the node has that chunk, or a later one, on its disk",
+    holds({ story }, argument) {
+      const [node = "", number = "1"] = argument.split(",");
+      return (story.syncOf(node as NodeId)?.requester.durable?.number ?? 0) >= Number(number);
+    },
+  },
+  {
     name: "ANSWERED",
     summary: "ANSWERED: no client waits",
     holds: ({ story }) => story.clients.openCount === 0,
@@ -74,9 +109,9 @@ export const syncArea: Area = defineArea<PaxosScene>({
   name: "sync",
   summary: "replicas that decide by Paxos: elections, leases, versions, trim",
   example: "world sync nodes=3 seed=7",
-  forms: ["[nodes=3] [spares=0] [seed=1] [last=1] [keep=500] [trim-wait=60000]"],
+  forms: ["[nodes=3] [spares=0] [seed=1] [last=1] [keep=500] [trim-wait=60000] [profile=none|seed|default] [chunk-keys=2000]"],
   makeWorld,
-  verbs: paxosVerbs,
+  verbs: [...paxosVerbs, ...syncVerbs],
   conditions,
   status: ({ story }) => [story.statusLine()],
   transitions: { paxos: paxosTransitions, requester: requesterTransitions, provider: providerTransitions, hold: holdTransitions },
