@@ -27,6 +27,8 @@ type Seen = {
   promised: Ballot;
   first: number;
   applied: number;
+  /** Its store is being replaced: `sync/synchronizing` is on disk. */
+  isFlagged: boolean;
   leading: PaxosState["leading"];
   process: number;
   /** Accepted entries on disk, by version. */
@@ -41,6 +43,7 @@ const NOTHING: Seen = {
   promised: NO_BALLOT,
   first: 1,
   applied: 0,
+  isFlagged: false,
   leading: null,
   process: 0,
   accepted: new Map(),
@@ -134,7 +137,8 @@ export class PaxosCheckers {
       Object.assign(seen, { process, last: 0, lastHash: null, leading: null });
     }
     const state = this.cluster.stateOf(id);
-    if (state?.phase === "syncing" || isFlagged(this.cluster.snapOf(id))) return this.checkFlagged(id, seen);
+    if (node.disk !== seen.disk) seen.isFlagged = isFlagged(this.cluster.snapOf(id));
+    if (state?.phase === "syncing" || seen.isFlagged) return this.checkFlagged(id, seen);
     if (state !== null && state.last !== seen.last) {
       const wrong = this.checkHistory(id, state, seen);
       if (wrong !== null) return wrong;

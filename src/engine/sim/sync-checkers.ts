@@ -32,11 +32,14 @@ export type SyncClusterView = {
   markCount(name: string): number;
 };
 
+/** What a disk says, read once for each change of it. */
+type OnDisk = { readonly disk: DiskImage; readonly last: number; readonly flagged: boolean; readonly floor: number; readonly row: CursorRow | null };
+
 export class SyncCheckers {
   /** Set by whoever spoils a copy on purpose: then a failed verification is no surprise. */
   damaged = false;
   private readonly cluster: SyncClusterView;
-  private readonly seen = new Map<NodeId, DiskImage>();
+  private readonly seen = new Map<NodeId, OnDisk>();
   /** When a node was last seen stopped: its timers are late, and what it keeps for too long harms nobody. */
   private readonly pausedMs = new Map<NodeId, number>();
 
@@ -51,13 +54,14 @@ export class SyncCheckers {
     for (const id of cluster.nodeIds) {
       const disk = cluster.diskOf(id);
       const before = this.seen.get(id);
-      if (disk !== before) {
-        this.seen.set(id, disk);
-        const wrong = this.checkDisk(id, disk, before);
+      if (disk !== before?.disk) {
+        const now = readDisk(disk, id);
+        this.seen.set(id, now);
+        const wrong = this.checkDisk(now, before);
         if (wrong !== null) return `${wrong} (${id})`;
       }
       const state = cluster.syncOf(id);
-      const wrong = state === null ? null : this.checkPromises(id, state, disk, first);
+      const wrong = state === null ? null : this.checkPromises(id, state, first);
       if (wrong !== null) return `${wrong} (${id})`;
     }
     return !this.damaged && cluster.markCount("sync.alarm") > 0 ? "I11 a verification failed and nothing was damaged" : null;
@@ -68,25 +72,21 @@ export class SyncCheckers {
     this.seen.delete(id);
   }
 
-  private checkDisk(id: NodeId, disk: DiskImage, before: DiskImage | undefined): string | null {
-    if (before !== undefined && before.dbs.local === disk.dbs.local && before.dbs.replicated === disk.dbs.replicated) return null;
-    const snap = new DiskSnapshot(disk, id);
-    if (syncRows.flag(snap) !== null) return this.checkCopy(disk, snap);
-    const { last } = lastOf(disk, id);
-    const wasFlagged = before !== undefined && syncRows.flag(new DiskSnapshot(before, id)) !== null;
-    if (before !== undefined && !wasFlagged && last < lastOf(before, id).last) return `I8 it had version ${lastOf(before, id).last}, has ${last}, and no flag`;
-    const floor = syncRows.floor(snap);
-    if (last < floor) return `I12 serves ${last}, below its floor ${floor}`;
-    if (disk.dbs.replicated === before?.dbs.replicated && !wasFlagged) return null;
-    const want = this.cluster.treeAt(last);
-    if (want === undefined) this.cluster.showTree(last, disk.dbs.replicated);
-    else if (!sameRows(disk.dbs.replicated, want)) return `I8 no flag, and its keys are not those of version ${last}`;
+  private checkDisk(now: OnDisk, before: OnDisk | undefined): string | null {
+    const { replicated } = now.disk.dbs;
+    if (before !== undefined && before.disk.dbs.local === now.disk.dbs.local && before.disk.dbs.replicated === replicated) return null;
+    if (now.flagged) return this.checkCopy(replicated, now.row);
+    if (before !== undefined && !before.flagged && now.last < before.last) return `I8 it had version ${before.last}, has ${now.last}, and no flag`;
+    if (now.last < now.floor) return `I12 serves ${now.last}, below its floor ${now.floor}`;
+    if (before !== undefined && replicated === before.disk.dbs.replicated && !before.flagged) return null;
+    const want = this.cluster.treeAt(now.last);
+    if (want === undefined) this.cluster.showTree(now.last, replicated);
+    else if (!sameRows(replicated, want)) return `I8 no flag, and its keys are not those of version ${now.last}`;
     return null;
   }
 
   /** I9: what was copied is the state of its snapshot; nothing is there that a snapshot did not bring. */
-  private checkCopy({ dbs: { replicated } }: DiskImage, snap: DiskSnapshot): string | null {
-    const row = syncRows.cursor(snap);
+  private checkCopy(replicated: Tree, row: CursorRow | null): string | null {
     if (row === null || this.damaged) return null; // between flag and clear, or cleared: nothing of it will be believed
     if (row.oldest !== row.version || row.position !== row.version) return this.checkMixture(replicated, row);
     const tree = this.cluster.treeAt(row.version);
@@ -110,18 +110,18 @@ export class SyncCheckers {
   }
 
   /** What a node's memory promises to others, held against disks. */
-  private checkPromises(id: NodeId, state: SyncState, disk: DiskImage, first: number): string | null {
+  private checkPromises(id: NodeId, state: SyncState, first: number): string | null {
     const upMs = this.cluster.upMs(id);
     if (this.cluster.isPaused(id)) this.pausedMs.set(id, upMs);
     const { flag } = state.requester;
     if (flag !== null && !mustAbstain(state)) return "I8 flagged, and it would vote";
     if (flag !== null && state.transfers.size > 0) return "I8 flagged, and it provides";
     for (const transfer of state.transfers.values()) {
-      const other = this.cluster.diskOf(transfer.requester);
-      const row = syncRows.cursor(new DiskSnapshot(other, transfer.requester));
-      if (row !== null && equalBytes(row.transfer, transfer.id) && transfer.acked > row.number)
+      const row = this.seen.get(transfer.requester)?.row ?? null;
+      if (row !== null && transfer.acked > row.number && equalBytes(row.transfer, transfer.id))
         return `I10 chunk ${transfer.acked} is acknowledged, ${row.number} durable`;
-      if (lastOf(disk, id).last < transfer.floor) return `I12 provides ${lastOf(disk, id).last} to a floor of ${transfer.floor}`;
+      const last = this.seen.get(id)?.last ?? 0;
+      if (last < transfer.floor) return `I12 provides ${last} to a floor of ${transfer.floor}`;
       const { phase, oldest, version, ack } = transfer;
       const needs = phase === "holding" ? (oldest ?? ack?.first ?? first) : (oldest ?? version) + 1;
       if (first > needs && isHeld({ state, upMs }, transfer)) return `I7 trimmed to ${first}, a hold keeps ${needs}`;
@@ -135,7 +135,11 @@ export class SyncCheckers {
   }
 }
 
-const lastOf = (disk: DiskImage, id: NodeId): { readonly last: number } => historyOf(treeSnapshot(disk.dbs.replicated, id));
+function readDisk(disk: DiskImage, id: NodeId): OnDisk {
+  const snap = new DiskSnapshot(disk, id);
+  const { last } = historyOf(treeSnapshot(disk.dbs.replicated, id));
+  return { disk, last, flagged: syncRows.flag(snap) !== null, floor: syncRows.floor(snap), row: syncRows.cursor(snap) };
+}
 
 const sameRows = (a: Tree, b: Tree): boolean => a === b || (treeCount(a) === treeCount(b) && sameIterators(treeIterate(a), treeIterate(b)));
 
