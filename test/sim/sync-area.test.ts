@@ -55,7 +55,7 @@ describe("verbs", () => {
 
   test("help lists the phases, and what may be waited for", () => {
     expect(last(WORLD, "help states").filter((line) => line.startsWith("paxos"))).toHaveLength(6);
-    expect(last(WORLD, "help conditions")).toHaveLength(4);
+    expect(last(WORLD, "help conditions")).toHaveLength(7);
   });
 });
 

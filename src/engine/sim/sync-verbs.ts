@@ -2,6 +2,7 @@
  * Verbs of store synchronisation for stories and the REPL: where each node stands, and an operator's wish to have a store
  * replaced. Everything else happens by itself.
  */
+import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { heldFrom } from "../sync/hold.ts";
 import type { Hold, SyncState, Transfer } from "../sync/state.ts";
@@ -25,10 +26,11 @@ export const syncVerbs: readonly Verb<PaxosScene>[] = [
     summary: "an operator wants the node's store replaced: it is cleared only when enough others have all it had",
     run({ story }, words) {
       const id = words.node("node");
+      if (story.syncOf(id) === null) throw new EngineError("UNAVAILABLE", `${id} is down, or this world was made without profile=`);
       return story.told(() => {
         story.world.request(id, { kind: "sync.force" });
         runNow(story.world);
-        return [];
+        return [`${id}: told to have its store replaced`];
       });
     },
   },
@@ -36,7 +38,7 @@ export const syncVerbs: readonly Verb<PaxosScene>[] = [
 
 function statusLines(story: PaxosStory, id: NodeId): string[] {
   const state = story.syncOf(id);
-  if (state === null) return [`${id}: down`];
+  if (state === null) return [`${id}: ${story.isUp(id) ? "without synchronisation" : "down"}`];
   return [
     `${id}: ${requesterText(state)}`,
     ...[...state.transfers.values()].map((transfer) => `  to ${transfer.requester}: ${transferText(transfer)}`),
