@@ -14,6 +14,7 @@ import { type Environment, type EnvironmentSnapshot, type EnvironmentStat, openE
 import { roomBytesOf } from "../store/lmdb-file.ts";
 import { mirrorEnvironment } from "../store/mirrored.ts";
 import type { RangeOptions, StoreSnapshot } from "../store/types.ts";
+import type { Views } from "../sync/state.ts";
 import { changeFile, type FileCalls, fileCalls, fileList, fileRead, fileSize, insidePath } from "./file-changes.ts";
 import { type Mapping, mappingsOf, releasePages } from "./mapped-pages.ts";
 
@@ -32,6 +33,8 @@ export type Disk = {
   snapshot(): Snapshot & Disposable;
   /** Resolves when batch and file changes are durable. Throws STORE_FULL or STORE_SYNC_FAILED. */
   write(write: DiskWrite): Promise<void>;
+  /** Snapshots of `replicated` for as long as whoever opened them wants: each pins the pages that commits free meanwhile. */
+  views(): Views;
   /** By environment; one that was never used is left out. */
   environmentStat(): Readonly<Partial<Record<EnvironmentName, EnvironmentStat>>>;
   /** Bytes that this user may still write to the file system. */
@@ -119,6 +122,28 @@ class RealDisk implements Disk {
       if (name === "small" && !existsSync(join(this.dir, name))) return null;
       return this.environment(name).snapshot();
     });
+  }
+
+  views(): Views {
+    const open = new Map<number, StoreSnapshot>();
+    let lastView = 0;
+    const read = (view: number): StoreSnapshot => {
+      const found = open.get(view);
+      invariant(found !== undefined, `view ${view} of ${this.dir} is read while it is open`);
+      return found;
+    };
+    return {
+      open: () => {
+        this.checkOpen();
+        open.set(++lastView, this.environment("store").stores.replicated.snapshot());
+        return lastView;
+      },
+      read,
+      close: (view) => {
+        read(view)[Symbol.dispose]();
+        open.delete(view);
+      },
+    };
   }
 
   write(write: DiskWrite): Promise<void> {

@@ -123,6 +123,7 @@ export function onGrant(turn: Turn, from: NodeId, grant: AnswerOf<"sync.grant">)
   requester.resumes = grant.resumes && requester.cursor !== null;
   if (!requester.resumes) requester.cursor = null;
   requester.isCleared = requester.resumes;
+  if (requester.start !== null && !equalBytes(requester.start.body.transfer, grant.transfer)) requester.start = null;
   enterRequester(state, "clearing");
   if (mutant("sync.flag-after-clear")) clear(turn);
   const keeps = requester.resumes ? [] : [syncRows.dropCursor()];
@@ -181,15 +182,22 @@ export function onCleared(turn: Turn): void {
   begin(turn);
 }
 
-/** SYNC_START: what the snapshot is. A second one while copying is a newer snapshot, taken where this copy stands. */
-export function onStart(turn: Turn, id: number, body: RequestOf<"sync.start">): void {
+/**
+ * SYNC_START: what the snapshot is. A second one while copying is a newer snapshot, taken where this copy stands. One may
+ * overtake its own grant: they come by two links.
+ */
+export function onStart(turn: Turn, id: number, from: NodeId, body: RequestOf<"sync.start">): void {
   const { requester } = turn.state;
-  if (requester.phase !== "clearing" && requester.phase !== "copying") {
+  if (requester.phase === "requested" && requester.provider === from) {
+    mark(turn, "sync.start-early", `${from} starts before its grant is here`);
+    requester.start = { id, body };
+  } else if (isOurs(turn, from, body.transfer) && (requester.phase === "clearing" || requester.phase === "copying")) {
+    requester.start = { id, body };
+    begin(turn);
+  } else {
+    mark(turn, "sync.foreign", `${from} speaks of another transfer`);
     answer(turn, id, { kind: "sync.no-transfer", ...scopeOf(turn), transfer: body.transfer });
-    return;
   }
-  requester.start = { id, body };
-  begin(turn);
 }
 
 /** With the clear and SYNC_START both here: where the copy stands becomes durable, then the provider may send. */

@@ -125,7 +125,7 @@ function onRequest(turn: Turn, id: number, from: NodeId, body: Request | SyncCal
       onHoldRelease(turn, id, from, body);
       return;
     case "sync.start":
-      isOurs(turn, from, body.transfer) ? onStart(turn, id, body) : foreign(turn, id, from, body.transfer);
+      onStart(turn, id, from, body);
       return;
     case "sync.chunk":
       onChunk(turn, id, from, body);
@@ -142,11 +142,6 @@ function onRequest(turn: Turn, id: number, from: NodeId, body: Request | SyncCal
     default:
       return;
   }
-}
-
-function foreign(turn: Turn, id: number, from: NodeId, transfer: Uint8Array): void {
-  mark(turn, "sync.foreign", `${from} speaks of another transfer`);
-  answer(turn, id, { kind: "sync.no-transfer", ...scopeOf(turn), transfer });
 }
 
 /** Paxos says that only a sync helps. */

@@ -1,0 +1,20 @@
+/** The cores on real disks with the real driver: a copy over LMDB is the store it was copied from, row for row. */
+import { expect, test } from "bun:test";
+import { diffSnapshots, digestSnapshot } from "../../src/engine/store/diff.ts";
+import { localKeys } from "../../src/engine/store/keys.ts";
+import { RealPair } from "./real-pair.ts";
+
+for (const paranoid of [false, true])
+  test(`a store is copied over LMDB${paranoid ? ", both sides mirrored in memory" : ""}`, async () => {
+    await using pair = await RealPair.make(paranoid);
+    await pair.fill(12_000, 200);
+    await pair.run(20_000);
+    const { x, y, close } = pair.views();
+    expect([...diffSnapshots("replicated", { a: x, b: y })]).toEqual([]);
+    expect(digestSnapshot(x)).toEqual(digestSnapshot(y));
+    close();
+    using snap = pair.node("x").disk.snapshot();
+    expect(snap.get("local", localKeys.synchronizing())).toBeUndefined();
+    expect(snap.get("local", localKeys.vote())).toBeDefined();
+    expect(pair.node("x").marks).toContain("sync.cleared");
+  }, 60_000);
