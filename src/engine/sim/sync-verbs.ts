@@ -4,8 +4,8 @@
  */
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
-import { heldFrom } from "../sync/hold.ts";
-import type { Hold, SyncState, Transfer } from "../sync/state.ts";
+import { historyIn } from "../sync/records.ts";
+import { explain, type SyncStatus, statusOf } from "../sync/status.ts";
 import type { Verb } from "./area.ts";
 import type { PaxosStory } from "./paxos-story.ts";
 import type { PaxosScene } from "./paxos-verbs.ts";
@@ -18,6 +18,18 @@ export const syncVerbs: readonly Verb<PaxosScene>[] = [
     example: "sync status",
     summary: "transfers and holds of every node, and what keeps trimming back",
     run: ({ story }) => story.nodeIds.flatMap((id) => statusLines(story, id)),
+  },
+  {
+    name: "sync explain",
+    forms: ["NODE"],
+    example: "sync explain c",
+    summary: "why the node syncs or does not, what it waits for, and why it asks whom it asks",
+    run({ story }, words) {
+      const id = words.node("node");
+      const state = story.syncOf(id);
+      if (state === null) throw new EngineError("UNAVAILABLE", `${id} is down, or this world was made without profile=`);
+      return explain(state, historyIn(story.snapOf(id)), story.upMs(id));
+    },
   },
   {
     name: "sync force",
@@ -39,20 +51,15 @@ export const syncVerbs: readonly Verb<PaxosScene>[] = [
 function statusLines(story: PaxosStory, id: NodeId): string[] {
   const state = story.syncOf(id);
   if (state === null) return [`${id}: ${story.isUp(id) ? "without synchronisation" : "down"}`];
+  const { phase, provider, synchronizing, floor, copy, provides, holds, heldFrom } = statusOf(state, story.upMs(id));
+  const copied = copy === null ? "" : `, ${copy.complete ? "every key" : `${copy.chunks} chunks`} of ${copy.version} durable`;
   return [
-    `${id}: ${requesterText(state)}`,
-    ...[...state.transfers.values()].map((transfer) => `  to ${transfer.requester}: ${transferText(transfer)}`),
-    ...[...state.holds.values()].map((hold) => `  holds for ${hold.provider}: ${holdText(hold)}`),
-    ...(heldFrom(state, story.upMs(id)) === 0 ? ["  leads newly: nothing is trimmed"] : []),
+    `${id}: ${phase}${provider === null ? "" : ` from ${provider}`}${synchronizing ? `, flag on, floor ${floor}` : ""}${copied}`,
+    ...provides.map((each) => `  to ${each.to}: ${transferText(each)}`),
+    ...holds.map((hold) => `  holds for ${hold.for}: ${hold.phase}, versions from ${hold.lowest} on`),
+    ...(heldFrom === 0 ? ["  leads newly: nothing is trimmed"] : []),
   ];
 }
 
-function requesterText({ requester: { phase, flag, floor, durable, provider } }: SyncState): string {
-  const copied = durable === null ? "" : `, ${durable.cursor === null ? "every key" : `${durable.number} chunks`} of ${durable.version} durable`;
-  return `${phase}${provider === null ? "" : ` from ${provider}`}${flag === null ? "" : `, flag on, floor ${floor}`}${copied}`;
-}
-
-const transferText = ({ phase, version, acked, sent, sentBytes }: Transfer): string =>
-  phase === "holding" ? "holding" : `${phase}, snapshot ${version}, ${acked} of ${sent} chunks acknowledged, ${sentBytes} bytes`;
-
-const holdText = ({ phase, lowest }: Hold): string => `${phase}, versions from ${lowest} on`;
+const transferText = ({ phase, version, chunksAcknowledged, chunksSent, bytesSent }: SyncStatus["provides"][number]): string =>
+  phase === "holding" ? "holding" : `${phase}, snapshot ${version}, ${chunksAcknowledged} of ${chunksSent} chunks acknowledged, ${bytesSent} bytes`;

@@ -1,0 +1,82 @@
+/**
+ * What a person asks of synchronisation (sync.md section 4.7): where each transfer and hold stands, and why: why this node
+ * syncs, why this provider, why not each other one, what it waits for. Plain values made from the state; it decides nothing.
+ */
+import { type Candidate, candidates, isInfeasible } from "./choose.ts";
+import { heldFrom } from "./hold.ts";
+import type { History } from "./records.ts";
+import type { HoldPhase, ProviderPhase, RequesterPhase, SyncState } from "./state.ts";
+
+export type SyncStatus = {
+  readonly phase: RequesterPhase;
+  readonly synchronizing: boolean;
+  readonly floor: number;
+  readonly provider: string | null;
+  /** Of the copy under way, as far as it is durable. */
+  readonly copy: { readonly version: number; readonly chunks: number; readonly complete: boolean; readonly replayedTo: number } | null;
+  readonly provides: readonly {
+    readonly to: string;
+    readonly phase: ProviderPhase;
+    readonly version: number;
+    readonly chunksSent: number;
+    readonly chunksAcknowledged: number;
+    readonly bytesSent: number;
+    readonly snapshotAgeMs: number | null;
+  }[];
+  readonly holds: readonly { readonly for: string; readonly phase: HoldPhase; readonly lowest: number; readonly leftMs: number }[];
+  /** The lowest version that trimming must leave: 0 while a new leader waits, null where nothing is held. */
+  readonly heldFrom: number | null;
+};
+
+export function statusOf(state: SyncState, upMs: number): SyncStatus {
+  const { requester } = state;
+  const { durable } = requester;
+  return {
+    phase: requester.phase,
+    synchronizing: requester.flag !== null,
+    floor: requester.floor,
+    provider: requester.provider,
+    copy: durable === null ? null : { version: durable.version, chunks: durable.number, complete: durable.cursor === null, replayedTo: durable.position },
+    provides: [...state.transfers.values()].map(({ requester: to, phase, version, sent, acked, sentBytes, view, viewSinceMs }) => ({
+      to,
+      phase,
+      version,
+      chunksSent: sent,
+      chunksAcknowledged: acked,
+      bytesSent: sentBytes,
+      snapshotAgeMs: view === null ? null : upMs - viewSinceMs,
+    })),
+    holds: [...state.holds.values()].map(({ provider, phase, lowest, renewedMs, leaseMs }) => ({
+      for: provider,
+      phase,
+      lowest,
+      leftMs: Math.max(0, renewedMs + leaseMs - upMs),
+    })),
+    heldFrom: heldFrom(state, upMs),
+  };
+}
+
+/** Lines that say why, the reason first. `own` is what the store holds. */
+export function explain(state: SyncState, own: History, upMs: number): readonly string[] {
+  if (state.requester.phase === "joined") return [whyOf(state, own)];
+  return [whyOf(state, own), waitOf(state), ...candidates(state, own, upMs).map(candidateLine)];
+}
+
+function whyOf({ requester, config }: SyncState, own: History): string {
+  const { flag, floor, isForced, replies } = requester;
+  if (flag?.isForced === true || isForced) return `${config.self} syncs because an operator wants it; it had ${Math.max(floor, own.last)}`;
+  if (flag !== null) return `${config.self} syncs: its store is not whole, and it must come back to ${floor} at least`;
+  const ahead = [...replies].filter(([, reply]) => !reply.synchronizing && reply.last > own.last);
+  if (!isInfeasible(own, replies.values())) return `${config.self} need not sync: it has ${own.first} to ${own.last}, and can take up what follows`;
+  return `${config.self} must sync: it ends at ${own.last}, and ${ahead.map(([peer, { first }]) => `${peer} begins at ${first}`).join(", ")}`;
+}
+
+function waitOf({ requester }: SyncState): string {
+  const { phase, provider, awaited, start, durable } = requester;
+  if (awaited !== 0) return "it waits for its own disk";
+  if (phase === "probing") return "it waits for members to say where they stand, or for one that can provide";
+  if (phase === "clearing" && start === null) return `it waits for ${provider}'s snapshot, and so for a hold of the leader's`;
+  return `it waits for ${provider}: ${durable === null ? "" : `${durable.number} chunks of ${durable.version} are here, `}${phase}`;
+}
+
+const candidateLine = ({ peer, why }: Candidate): string => (why === null ? `${peer} could provide` : `not ${peer}: it ${why}`);
