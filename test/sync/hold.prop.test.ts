@@ -54,6 +54,7 @@ test("what is held is what live promises need, and a lapsed one holds nothing", 
       const promised = new Map<number, { lowest: number; untilMs: number }>();
       const ports = {
         facts: () => facts,
+        commitP99Us: () => null,
         views: {
           open: () => 0,
           read: () => {

@@ -77,7 +77,7 @@ export class RealPair implements AsyncDisposable {
         isNearlyFull: false,
       };
     };
-    const sync = assembleSync(state, { views: disk.views(), facts });
+    const sync = assembleSync(state, { views: disk.views(), facts, commitP99Us: () => null });
     const marks: string[] = [];
     const driver: PairDriver = openDriver<Request | SyncCall, Answer, Request, Answer>({
       core: {

@@ -96,7 +96,7 @@ export class SyncCluster implements SyncClusterView {
   private makeCore(id: NodeId): SyncCore {
     const state = initialSync(this.config(id));
     this.states.set(id, state);
-    const core = assembleSync(state, { views: this.views(id), facts: (): PaxosFacts => this.facts(id) });
+    const core = assembleSync(state, { views: this.views(id), facts: (): PaxosFacts => this.facts(id), commitP99Us: () => null });
     return {
       name: DAEMON,
       step: (event, snap) => {

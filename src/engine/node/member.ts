@@ -5,6 +5,7 @@
  */
 import type { Core, Effect, Event, Snapshot } from "../base/effects.ts";
 import { beginSync, endSync, factsOf, setHeld, stepPaxos } from "../paxos/paxos.ts";
+import { commitP99Us } from "../paxos/proposer.ts";
 import { kvService } from "../paxos/service-kv.ts";
 import { logService, type RegisterOwner } from "../paxos/service-log.ts";
 import type { Service } from "../paxos/services.ts";
@@ -58,6 +59,8 @@ class Member {
   readonly sync: SyncState;
   private readonly options: MemberOptions;
   private readonly services: readonly Service[];
+  /** Told by the leader's last LEASE. */
+  private toldP99Us: number | null = null;
   /** What the synchronisation was told last. */
   private told: Told = { leader: null, epoch: 0, isTrimming: false, mustSync: false, isSettled: false, hasLeases: false, first: 0, applied: 0 };
 
@@ -70,6 +73,7 @@ class Member {
 
   step(event: MemberEvent, snap: Snapshot): readonly MemberEffect[] {
     const out: MemberEffect[] = [];
+    if (event.kind === "request" && event.body.kind === "paxos.lease") this.toldP99Us = event.body.commitP99Us;
     for (const [part, own] of routed(event)) this.stepPart(part, own, snap, out);
     // a peer that recovers by Paxos keeps the transfer alive that brought it so far
     if (event.kind === "request" && event.body.kind === "paxos.recent-req") this.tell({ kind: "sync.recent-asked", peer: event.from }, event, snap, out);
@@ -80,7 +84,7 @@ class Member {
   private stepPart(part: number, event: MemberEvent, snap: Snapshot, out: MemberEffect[]): void {
     const effects =
       part === SYNC
-        ? stepSync(this.sync, event, snap, { views: this.options.views, facts: (upMs) => this.facts(upMs) })
+        ? stepSync(this.sync, event, snap, { views: this.options.views, facts: (upMs) => this.facts(upMs), commitP99Us: (upMs) => this.p99Us(upMs) })
         : stepPaxos(this.paxos, this.services, event as Event<Request, Answer>, snap);
     for (const effect of effects) if (effect.kind !== "answer" || effect.id !== NOBODY) out.push(numbered(effect, part));
   }
@@ -105,6 +109,10 @@ class Member {
       isNearlyFull: this.options.isNearlyFull(),
       ...leads,
     };
+  }
+
+  private p99Us(upMs: number): number | null {
+    return this.paxos.leading === null ? this.toldP99Us : commitP99Us(this.paxos.leading, upMs);
   }
 
   /** Until neither has news for the other. Abstaining comes first: what follows in this step is a flagged node's. */

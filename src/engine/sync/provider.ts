@@ -9,6 +9,7 @@ import { invariant } from "../base/invariant.ts";
 import { mutant } from "../base/mutant.ts";
 import { newDigestBuild } from "../store/digest.ts";
 import type { AnswerOf, RequestOf } from "../wire/messages.ts";
+import { adjust, isDue } from "./rate.ts";
 import { chainHash, hashAt, historyIn, historyOf, replicatedOf } from "./records.ts";
 import { seedOf } from "./scan.ts";
 import {
@@ -175,8 +176,16 @@ export const isHeld = ({ state, upMs }: Pick<Turn, "state" | "upMs">, { heldFrom
 
 // ------------------------------------------------------------------ the snapshot
 
+/** Once a second: all transfers of this node share what the cluster's commits can bear. */
+export function adjustRate({ state, ports, upMs }: Turn): void {
+  let isStreaming = false;
+  for (const { phase } of state.transfers.values()) isStreaming ||= phase === "streaming";
+  if (isDue(state.rate, upMs)) adjust(state.rate, ports.commitP99Us(upMs), isStreaming, upMs);
+}
+
 /** Something of Paxos or of the own history changed. */
 export function onProviderFacts(turn: Turn): void {
+  adjustRate(turn);
   for (const transfer of [...turn.state.transfers.values()]) {
     if (turn.state.requester.flag !== null && !mutant("sync.provide-flagged")) abort(turn, transfer, "provider-syncing");
     else if (factsOf(turn).leader !== null && transfer.epoch !== factsOf(turn).epoch) askHold(turn, transfer);

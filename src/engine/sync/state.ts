@@ -10,6 +10,7 @@ import { invariant } from "../base/invariant.ts";
 import type { DigestBuild } from "../store/digest.ts";
 import type { StoreSnapshot } from "../store/types.ts";
 import type { Answer, AnswerOf, Request, RequestOf } from "../wire/messages.ts";
+import { newRate, type Rate } from "./rate.ts";
 import type { CursorRow, FlagRow } from "./records.ts";
 
 export type Limits = { readonly chunkBytes: number; readonly chunkKeys: number; readonly windowChunks: number; readonly windowBytes: number };
@@ -114,7 +115,12 @@ export interface Views {
   close(view: number): void;
 }
 
-export type SyncPorts = { facts(upMs: number): PaxosFacts; readonly views: Views };
+export type SyncPorts = {
+  facts(upMs: number): PaxosFacts;
+  /** Commit p99 of the last second in microseconds, as the leader tells it; null where it is not known. */
+  commitP99Us(upMs: number): number | null;
+  readonly views: Views;
+};
 
 /** What this node's own side says to the core. */
 export type SyncCall =
@@ -260,6 +266,8 @@ export type WritePurpose = "flag" | "clear" | "begin" | "copy" | "replay" | "fin
 export type SyncState = {
   readonly config: SyncConfig;
   readonly requester: Requester;
+  /** Of all transfers together. */
+  readonly rate: Rate;
   /** Live transfers by name, oldest first. */
   readonly transfers: Map<string, Transfer>;
   /** Live holds by name. */
@@ -302,6 +310,7 @@ export const initialSync = (config: SyncConfig): SyncState => ({
     askedMs: 0,
     scan: null,
   },
+  rate: newRate(),
   transfers: new Map(),
   holds: new Map(),
   holdAsks: [],

@@ -4,6 +4,7 @@
  */
 import { type Candidate, candidates, isInfeasible } from "./choose.ts";
 import { heldFrom } from "./hold.ts";
+import { RATE_FLOOR } from "./rate.ts";
 import type { History } from "./records.ts";
 import type { HoldPhase, ProviderPhase, RequesterPhase, SyncState } from "./state.ts";
 
@@ -24,6 +25,8 @@ export type SyncStatus = {
     readonly snapshotAgeMs: number | null;
   }[];
   readonly holds: readonly { readonly for: string; readonly phase: HoldPhase; readonly lowest: number; readonly leftMs: number }[];
+  /** What sending is held to, and whether it is the floor; null: no limit. */
+  readonly rate: { readonly bytesPerS: number; readonly isFloor: boolean } | null;
   /** The lowest version that trimming must leave: 0 while a new leader waits, null where nothing is held. */
   readonly heldFrom: number | null;
 };
@@ -52,6 +55,7 @@ export function statusOf(state: SyncState, upMs: number): SyncStatus {
       lowest,
       leftMs: Math.max(0, renewedMs + leaseMs - upMs),
     })),
+    rate: state.rate.bytesPerS === null ? null : { bytesPerS: state.rate.bytesPerS, isFloor: state.rate.bytesPerS === RATE_FLOOR },
     heldFrom: heldFrom(state, upMs),
   };
 }

@@ -9,7 +9,8 @@ import { digestRow, finishDigest } from "../store/digest.ts";
 import type { AnswerOf, Request, RequestOf } from "../wire/messages.ts";
 import { SYNC_RECENT_COUNT_MAX, TOP_DIGESTS_MAX } from "../wire/sync-messages.ts";
 import { pack } from "./packer.ts";
-import { abort, close, endHold, enter, sendStart, takeView, timerOf } from "./provider.ts";
+import { abort, adjustRate, close, endHold, enter, sendStart, takeView, timerOf } from "./provider.ts";
+import { spend, waitMs } from "./rate.ts";
 import { batchOf, chainHash, historyIn, replicatedOf } from "./records.ts";
 import { newScan, scanOn } from "./scan.ts";
 import { answer, arm, disarm, mark, RECENT_BYTES_MAX, scopeOf, send, type Transfer, type Turn, timingOf } from "./state.ts";
@@ -61,6 +62,13 @@ export function pump(turn: Turn, transfer: Transfer): void {
   const isFull =
     transfer.flying.size >= room || (transfer.flying.size > 0 && flyingBytes + transfer.limits.chunkBytes > Math.min(windowBytes, transfer.creditBytes));
   if (isFull) return;
+  adjustRate(turn);
+  const pauseMs = waitMs(turn.state.rate, turn.upMs);
+  if (pauseMs > 0) {
+    mark(turn, "sync.throttled");
+    arm(turn, timerOf(transfer, "pack"), pauseMs);
+    return;
+  }
   sendNext(turn, transfer, transfer.at, transfer.view);
   if (transfer.at !== null) arm(turn, timerOf(transfer, "pack"), 0);
 }
@@ -80,6 +88,7 @@ function sendNext(turn: Turn, transfer: Transfer, lo: Uint8Array, view: number):
   const body: RequestOf<"sync.chunk"> = { kind: "sync.chunk", ...scopeOf(turn), transfer: transfer.id, ...cover };
   transfer.flying.set(number, body);
   transfer.sentBytes += batch.length;
+  spend(turn.state.rate, batch.length);
   if (body.last) mark(turn, "sync.last-chunk", `chunk ${number} is the last`);
   sendChunk(turn, transfer, body);
 }
