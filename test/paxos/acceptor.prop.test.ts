@@ -23,7 +23,7 @@ function batchAt(ballot: Ballot, version: number): Uint8Array {
 describe("an acceptor", () => {
   test("keeps what it said, over crashes", () => {
     fc.assert(
-      fc.property(fc.array(action, { maxLength: 120, size: "max" }), (actions) => {
+      fc.property(fc.array(action, { maxLength: 80, size: "max" }), (actions) => {
         let bench = replicaOn();
         let promised: Ballot = { round: 0, member: 0 };
         const accepted = new Map<number, { ballot: Ballot; batch: string }>();
@@ -68,9 +68,9 @@ describe("an acceptor", () => {
           listen();
         }
       }),
-      { numRuns: 300 },
+      { numRuns: 150 },
     );
-  });
+  }, 30_000);
 });
 
 const again = (bench: ReplicaBench): ReplicaBench => replicaOn(bench.disk);

@@ -85,6 +85,16 @@ describe("a collector", () => {
     expect(bench.takeSent().flatMap(({ to, body }) => (body.kind === "paxos.collect" ? [`${to} ${body.ballot.round}`] : []))).toEqual(["b 2", "c 2", "d 2"]);
   });
 
+  test("3.7: a member that reports less than it once acked does not count", () => {
+    const bench = collecting();
+    bench.state.memory.rows.set(2, { birth: birthOf(B), round: 1, member: 1, version: 5 });
+    hear(bench, lastOf(B), B);
+    hear(bench, lastOf(C), C);
+    expect([bench.state.phase, bench.marks.includes("paxos.shows-less")]).toEqual(["collecting", true]);
+    hear(bench, lastOf(D), D);
+    expect(bench.state.phase).toBe("leading");
+  });
+
   test("one that is too far behind gives up: only a sync helps it", () => {
     const bench = collecting();
     hear(bench, lastOf(B, { first: 402, last: 412 }), B);

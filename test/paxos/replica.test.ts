@@ -109,6 +109,28 @@ describe("versions", () => {
     expect([refusal(answerTo(bench, B, begin(1, one))), refusal(answerTo(bench, C, collect(2)))]).toEqual(["stranger", "stranger"]);
   });
 
+  test("3.7: a disk that has less than a peer remembers is an old copy, and stays one", () => {
+    const bench = replicaOn();
+    answerTo(bench, B, begin(1, one));
+    const own = { kind: "paxos.own", ...scopeOf(B), entries: [] } as const;
+    bench.message(B, 0, { ...own, known: ballot(1), version: 1 });
+    expect(bench.state.isRegressed).toBe(false); // what this run acked is remembered too
+    bench.message(B, 0, { ...own, known: ballot(1), version: 2 });
+    bench.storeAll();
+    expect([bench.state.isRegressed, refusal(answerTo(bench, B, begin(2, two)))]).toEqual([true, "stranger"]);
+    expect(replicaOn(bench.disk).state.isRegressed).toBe(true);
+  });
+
+  test("3.7: what a peer was asked before it came back is answered by its earlier run, and does not count", () => {
+    const bench = replicaOn();
+    bench.fire("elect");
+    bench.storeAll();
+    const [asked] = bench.takeSent().filter(({ to }) => to === B);
+    answerTo(bench, B, { kind: "paxos.return", ...scopeOf(B) });
+    bench.message(B, asked!.requestId, { kind: "paxos.ack", ...scopeOf(B, 1) });
+    expect([bench.state.phase, bench.marks.at(-1)]).toEqual(["electing", "paxos.earlier-run"]);
+  });
+
   test("a message of another cluster is refused, in whatever state", () => {
     const bench = replicaOn();
     const id = bench.request(B, { ...begin(1, one), cluster: new Uint8Array(8) } as Request);

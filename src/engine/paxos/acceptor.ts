@@ -10,8 +10,10 @@ import { mutant } from "../base/mutant.ts";
 import type { AnswerOf, RequestOf } from "../wire/messages.ts";
 import { ACCEPTED_COUNT_MAX } from "../wire/paxos-messages.ts";
 import { type Ballot, ballotText, compareBallots, sameBallot } from "./ballot.ts";
+import { memberOf } from "./cluster-map.ts";
 import { commitUpTo, compareHistory, fetchFrom } from "./learner.ts";
 import { entryOf, follows, hashAt, putAccepted, putVote } from "./records.ts";
+import { remember } from "./remembered.ts";
 import { abstains, fall, isStranger, see } from "./standing.ts";
 import { answer, canVote, type Entry, halt, type PaxosEffect, refuse, scopeOf, type Turn, write } from "./state.ts";
 
@@ -28,6 +30,8 @@ export function onCollect(turn: Turn, id: number, from: NodeId, body: RequestOf<
   if (!compareHistory(turn, from, body.last, body.hash)) return;
   fall(turn);
   state.promised = body.ballot;
+  const asker = memberOf(state.map, from);
+  if (asker !== null) remember(state.memory, asker.number, body.birth, body.ballot, body.last);
   write(turn, { kind: "vote", ballot: body.ballot }, [], [putVote(state)]);
   answer(turn, id, lastOf(turn, body.ballot, body.last));
 }

@@ -13,6 +13,7 @@ import { compareHistory, fetchFrom, lookBehind } from "./learner.ts";
 import { renew } from "./lease.ts";
 import { lead } from "./proposer.ts";
 import { entryOf, follows, putVote } from "./records.ts";
+import { remember, showsLess } from "./remembered.ts";
 import { COLLECT_TIMER, ELECT_TIMER, fall, see } from "./standing.ts";
 import { arm, type Collecting, type Entry, enter, mark, othersOf, type PaxosState, scopeOf, selfOf, send, type Turn, write } from "./state.ts";
 
@@ -53,6 +54,10 @@ export function onLast(turn: Turn, from: NodeId, body: AnswerOf<"paxos.last">) {
   if (!compareHistory(turn, from, body.last, body.hash)) return;
   const accepted = decodedEntries(body);
   if (accepted === null) return mark(turn, "paxos.bad-batch", `an accepted entry of ${from} does not decode`);
+  const top = Math.max(body.last, ...accepted.map(({ version }) => version));
+  // entries up to this member's own last are not reported: what it remembers of those says nothing
+  if (showsLess(state.memory, member.number, body.birth, Math.max(top, state.last))) return mark(turn, "paxos.shows-less", `${from} reports up to ${top} only`);
+  remember(state.memory, member.number, body.birth, body.ballot, top);
   collecting.lasts.set(member.number, { birth: body.birth, last: body.last, accepted });
   if (body.last > state.last) fetchFrom(turn, from);
   choose(turn, collecting);

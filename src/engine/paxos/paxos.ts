@@ -17,6 +17,7 @@ import { onAck, onElect, onElectRefused, onElectTimer, onVictory } from "./elect
 import { apply, onApplied } from "./history.ts";
 import { FETCH_TIMER, onFetchTimer, onRecent, onRecentRefused, onRecentReq } from "./learner.ts";
 import { onCommit, onLease, onLeaseAck, renew, takeUp } from "./lease.ts";
+import { announce, isOfEarlierRun, onOwn, onReturn } from "./peers.ts";
 import { choose, onAccept, onBeginRefused, pump, tell } from "./proposer.ts";
 import { load, loadVotes } from "./records.ts";
 import type { Service } from "./services.ts";
@@ -82,6 +83,7 @@ function onStart(turn: Turn) {
   if (snap.get("local", localKeys.synchronizing()) !== undefined) return enter(turn, "syncing");
   mark(turn, "paxos.starts", `versions ${state.first} to ${state.last}, ${state.accepted.size} accepted above`);
   probe(turn);
+  announce(turn);
   lookLater(turn);
 }
 
@@ -96,6 +98,8 @@ function onRequest(turn: Turn, id: number, from: NodeId, body: Request) {
   switch (body.kind) {
     case "paxos.probe":
       return answer(turn, id, probeReply(turn));
+    case "paxos.return":
+      return onReturn(turn, id, from, body);
     case "paxos.elect":
       return onElect(turn, id, from, body);
     case "paxos.victory":
@@ -130,11 +134,14 @@ function probeReply({ state }: Turn): AnswerOf<"paxos.probe-reply"> {
 function onMessage(turn: Turn, from: NodeId, requestId: number, body: Answer) {
   const { state } = turn;
   if (state.phase === "syncing" || ("cluster" in body && !equalBytes(body.cluster, state.config.cluster))) return mark(turn, "paxos.unheard");
+  if (isOfEarlierRun(state, from, requestId)) return mark(turn, "paxos.earlier-run", `${body.kind} of ${from} answers what its earlier run was asked`);
   switch (body.kind) {
     case "paxos.probe-reply":
       see(state, body.promised);
       if (!body.synchronizing) takeUp(turn, from, body.first, body.last);
       return;
+    case "paxos.own":
+      return onOwn(turn, from, body);
     case "paxos.ack":
       return onAck(turn, from, body);
     case "paxos.last":
@@ -235,10 +242,12 @@ export type ReplicaFacts = {
   readonly isTrimming: boolean;
   /** Set where only a sync can help, and from whom that was learned. */
   readonly mustSync: NodeId | null;
+  /** This disk is an old copy: `cairn node replace` takes in another one. */
+  readonly isRegressed: boolean;
 };
 
 export function factsOf(state: PaxosState, upMs: number): ReplicaFacts {
-  const { phase, leader, epoch, first, last, applied, mustSync } = state;
+  const { phase, leader, epoch, first, last, applied, mustSync, isRegressed } = state;
   return {
     phase,
     leader,
@@ -249,6 +258,7 @@ export function factsOf(state: PaxosState, upMs: number): ReplicaFacts {
     isSettledLeader: isSettled(state) && leasesHold(state, upMs),
     isTrimming: trimInFlight(state),
     mustSync,
+    isRegressed,
   };
 }
 

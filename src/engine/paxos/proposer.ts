@@ -15,6 +15,7 @@ import { awaitVersion, holdBack, setQueue } from "./clients.ts";
 import { birthCounts, majorityOf, mapIn, memberOf, putMap } from "./cluster-map.ts";
 import { hasLagRoom, learn } from "./history.ts";
 import { entryOf } from "./records.ts";
+import { remember } from "./remembered.ts";
 import { evaluate, PROPOSAL_BYTES_MAX, serviceOf } from "./services.ts";
 import { fall, see } from "./standing.ts";
 import { type Entry, isSettled, type Leading, leasesHold, mapFor, mark, newestMap, type Outcome, othersOf, scopeOf, selfOf, send, type Turn } from "./state.ts";
@@ -149,6 +150,7 @@ export function onAccept(turn: Turn, from: NodeId, body: AnswerOf<"paxos.accept"
   const member = memberOf(newestMap(state), from);
   if (leading === null || !sameBallot(leading.ballot, body.ballot) || member === null) return mark(turn, "paxos.late-accept");
   reach(leading, member.number, body.version);
+  remember(state.memory, member.number, body.birth, body.ballot, body.version);
   leading.accepts.get(body.version)?.set(member.number, body.birth);
   choose(turn, leading);
 }

@@ -13,6 +13,7 @@ import { bytes, type Infer, u32, u53 } from "../wire/codec.ts";
 import { record } from "../wire/record.ts";
 import { type Ballot, compareBallots, NO_BALLOT } from "./ballot.ts";
 import { type ClusterMap, configMap, decodeMap } from "./cluster-map.ts";
+import { loadMemory } from "./remembered.ts";
 import { type Entry, type PaxosState, ZERO_HASH } from "./state.ts";
 
 /** Versions whose chain a start checks: a torn or swapped store shows itself near its end. */
@@ -99,6 +100,12 @@ export function load(state: PaxosState, snap: Snapshot): void {
   state.unappliedBytes = 0;
   state.isApplying = false;
   state.map = storedMap(state, snap);
+  loadMemory(
+    state.memory,
+    state.map.members.map(({ number }) => number),
+    snap,
+  );
+  state.isRegressed = snap.get("local", localKeys.regressed()) !== undefined;
   loadVotes(state, snap);
 }
 

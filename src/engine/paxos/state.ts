@@ -10,6 +10,7 @@ import { invariant } from "../base/invariant.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import { type Ballot, NO_BALLOT } from "./ballot.ts";
 import { birthCounts, type ClusterMap, configMap, type Member, majorityOf, memberOf } from "./cluster-map.ts";
+import { type Memory, takeUnwritten } from "./remembered.ts";
 import type { Service } from "./services.ts";
 
 export type PaxosTiming = {
@@ -166,6 +167,12 @@ export type PaxosState = {
   mustSync: NodeId | null;
   /** The lowest version that a hold keeps from being trimmed (sync.md 4.4). */
   held: number | null;
+  /** What other members acked to this one, or asked it for. */
+  readonly memory: Memory;
+  /** Newest request to each peer when its process began: answers up to there are of its earlier run. */
+  readonly askedBefore: Map<NodeId, number>;
+  /** This disk is an old copy: it votes no more. On disk. */
+  isRegressed: boolean;
   /** A write was refused for lack of space: nothing is voted until the disk has been read again. */
   isInDoubt: boolean;
   readonly writing: Map<number, Purpose>;
@@ -235,6 +242,9 @@ export function initialPaxos(config: PaxosConfig): PaxosState {
     fetching: null,
     mustSync: null,
     held: null,
+    memory: { rows: new Map(), unwritten: new Set() },
+    askedBefore: new Map(),
+    isRegressed: false,
     isInDoubt: false,
     writing: new Map(),
     lastTicket: 0,
@@ -261,7 +271,7 @@ export const othersOf = ({ map, config }: PaxosState): readonly Member[] => map.
 /** Whether this node's disk counts, and nothing is in doubt about it. */
 export function canVote(state: PaxosState): boolean {
   const self = selfOf(state);
-  return state.phase !== "syncing" && !state.isInDoubt && self !== null && birthCounts(state.map, self.number, state.config.birth);
+  return state.phase !== "syncing" && !state.isInDoubt && !state.isRegressed && self !== null && birthCounts(state.map, self.number, state.config.birth);
 }
 
 export const leaseRuns = ({ lease }: PaxosState, upMs: number): boolean => lease !== null && lease.untilMs > upMs;
@@ -339,7 +349,7 @@ export function refuse(turn: Turn, id: number, why: Refusal, text: string): void
 export function write({ state, out }: Turn, purpose: Purpose, batch: Batch, local: Batch): void {
   const ticket = ++state.lastTicket;
   state.writing.set(ticket, purpose);
-  out.push({ kind: "write", ticket, db: "replicated", batch, local });
+  out.push({ kind: "write", ticket, db: "replicated", batch, local: [...local, ...takeUnwritten(state.memory)] });
 }
 
 export function enter(turn: Turn, next: Phase): void {

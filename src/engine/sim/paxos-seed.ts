@@ -91,6 +91,7 @@ class SeedRun {
       this.drift(nextBelow(this.dice, 30));
     }
     if (world.violations.length === 0) this.heal();
+    if (world.trace.marks.has("paxos.old-copy")) this.broken("I4 a disk that is no old copy was taken for one");
     if (this.onLine !== undefined) for (const line of world.trace.since(0)) this.onLine(line);
     const [violation] = world.violations;
     return { seed: this.seed, events: world.eventCount, traceHash: world.trace.hash, violation: violation ?? null, marks: world.trace.marks };

@@ -112,10 +112,11 @@ export class PaxosStory extends PaxosCluster {
     const state = this.stateOf(id);
     if (state === null) return `${id}: down at ${this.appliedOf(id)}`;
     const { phase, epoch, promised, first, last, applied, leading, accepted } = state;
+    const old = state.isRegressed ? ", an old copy" : "";
     const above =
       accepted.size === 0 ? "" : `, accepted ${[...accepted.values()].map(({ version, ballot }) => `${version} under ${ballotText(ballot)}`).join(", ")}`;
     const held = leading === null ? "" : `, leases of ${this.leaseHolders(id).join(" ") || "nobody"}${isSettled(state) ? "" : ", not settled"}`;
-    return `${id}: ${phase}${phase === "following" ? ` ${state.leader ?? "nobody"}` : ""}, epoch ${epoch}, promised ${ballotText(promised)}, versions ${first} to ${last}, applied ${applied}${above}${held}`;
+    return `${id}: ${phase}${phase === "following" ? ` ${state.leader ?? "nobody"}` : ""}, epoch ${epoch}, promised ${ballotText(promised)}, versions ${first} to ${last}, applied ${applied}${above}${held}${old}`;
   }
 
   private leaseHolders(id: NodeId): string[] {

@@ -130,6 +130,26 @@ export const paxosVerbs: readonly Verb<PaxosScene>[] = [
     },
   },
   {
+    name: "folder",
+    forms: ["NODE restore=NAME"],
+    example: "folder c restore=old",
+    summary: "put an older copy of a node's folder in its place: the node goes down for it and comes up again",
+    run({ story }, words) {
+      const name = words.key("restore");
+      if (name === null) return null;
+      const node = words.node("node");
+      words.done();
+      return story.told(() => {
+        story.clients.checkers.diskReplaced(node);
+        if (story.isUp(node)) story.world.crashNode(node);
+        story.world.restoreFolder(node, name);
+        story.world.startNode(node);
+        runNow(story.world);
+        return [];
+      });
+    },
+  },
+  {
     name: "write",
     forms: ["COUNT [at=NODE] [burst]"],
     example: "write 20",

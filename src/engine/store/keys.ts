@@ -61,6 +61,10 @@ export const localKeys = {
   vote: () => utf8("paxos/vote"),
   /** What this member accepted and does not know to be applied. */
   accepted: (version: number) => concatBytes(utf8("paxos/accepted/"), u64be(version)),
+  /** What a member is remembered to have acked to this one, by its number. */
+  peer: (member: number) => concatBytes(utf8("paxos/peer/"), u64be(member)),
+  /** Set once a peer remembered more than this disk shows: it is an old copy. */
+  regressed: () => utf8("paxos/regressed"),
   /** Set while the store is being replaced: the node does not vote, lead, serve or provide. */
   synchronizing: () => utf8("sync/synchronizing"),
   /** Below this version the node never serves again; stays when the flag falls. */

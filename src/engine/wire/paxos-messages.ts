@@ -55,6 +55,8 @@ export const paxosRequests = {
   "cluster.read": [55, {}],
   /** A run of a node's process begins: its number is raised. */
   "cluster.boot": [56, { id: name }],
+  /** A member's process begins: what is known of its disk? */
+  "paxos.return": [57, { ...scope }],
 } as const;
 
 export const paxosAnswers = {
@@ -81,4 +83,6 @@ export const paxosAnswers = {
   "kv.rows": [153, { rows: list(struct({ key: kvKey, value: kvValue, version: u53 }), KV_ROWS_MAX), readVersion: u53, more: flag }],
   "cluster.is": [154, { version: u53, members: list(member, MEMBERS_COUNT_MAX) }],
   "cluster.booted": [155, { boot: u53, version: u53 }],
+  /** What the asker is remembered to have acked, and accepted entries that were begun under its own ballots. */
+  "paxos.own": [156, { ...scope, known: ballot, version: u53, entries: list(entry, ACCEPTED_COUNT_MAX) }],
 } as const;
