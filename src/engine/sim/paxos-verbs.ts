@@ -5,6 +5,9 @@
 import { utf8 } from "../base/bytes.ts";
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
+import { storedRange } from "../paxos/records.ts";
+import { historyVersion } from "../paxos/services.ts";
+import { replicatedKeys } from "../store/keys.ts";
 import type { Request, RequestOf } from "../wire/messages.ts";
 import type { Scene, Verb } from "./area.ts";
 import { diffDisks } from "./disk.ts";
@@ -78,6 +81,17 @@ export const paxosVerbs: readonly Verb<PaxosScene>[] = [
     example: "register expect=none next=0",
     summary: "the signer's register in the service `log`: what it holds, or a swap of its head by the node that is asked",
     run: ({ story }, words) => register(story, words),
+  },
+  {
+    name: "history",
+    forms: ["NODE"],
+    example: "history a",
+    summary: "which versions a node's store keeps, and of each service which changes are still told, with the versions they are about",
+    run({ story }, words) {
+      const node = words.node("node");
+      if (!story.nodeIds.includes(node)) throw unknown(story, node);
+      return historyLines(story, node);
+    },
   },
   {
     name: "members",
@@ -260,6 +274,20 @@ function register(story: PaxosStory, words: Words): string[] {
   const head = { epoch: 1, size, root: root(size), note: utf8(`size ${size}`), timeMs: 0 };
   const body: Request = { kind: "register.swap", log, epoch: 1, expect: before, next: head };
   return story.told(() => [answerText(`register ${expect} to ${next}${said}`, story.wait(story.request(id, body, "a" as NodeId)))]);
+}
+
+/** Every service that ever wrote something. */
+const SERVICES: readonly string[] = ["cluster", "kv", "log"];
+
+function historyLines(story: PaxosStory, node: NodeId): string[] {
+  const snap = story.snapOf(node);
+  const { first, last } = storedRange(snap);
+  const lines = SERVICES.flatMap((service) => {
+    const rows = [...snap.range("replicated", replicatedKeys.history(service, 0), replicatedKeys.history(service, Number.MAX_SAFE_INTEGER))];
+    const versions = rows.map(([, value]) => historyVersion(value));
+    return versions.length === 0 ? [`${service}: nothing`] : [`${service}: ${versions.length} changes, versions ${versions[0]} to ${versions.at(-1)}`];
+  });
+  return [`${node}: versions ${first} to ${last}`, ...lines];
 }
 
 function diffAll(story: PaxosStory): string {
