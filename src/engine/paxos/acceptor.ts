@@ -31,7 +31,7 @@ export function onCollect(turn: Turn, id: number, from: NodeId, body: RequestOf<
   fall(turn);
   state.promised = body.ballot;
   const asker = memberOf(state.map, from);
-  if (asker !== null) remember(state.memory, asker.number, body.birth, body.ballot, body.last);
+  if (asker !== null) remember(state.memory, asker.number, body.birth, body.ballot, 0);
   write(turn, { kind: "vote", ballot: body.ballot }, [], [putVote(state)]);
   answer(turn, id, lastOf(turn, body.ballot, body.last));
 }
@@ -68,10 +68,10 @@ export function onBegin(turn: Turn, id: number, from: NodeId, body: RequestOf<"p
   commitUpTo(turn, from, ballot, Math.min(body.reached, version - 1));
   const entry = decodedEntry(version, ballot, body.batch);
   if (entry === null) return refuse(turn, id, "gap", `version ${version} of ${from} does not decode`);
-  if (version <= state.last) return again(turn, id, from, entry);
-  if (!fits(turn, id, from, entry, body.reached)) return;
   const isFollowed = state.phase === "following" && sameBallot(ballot, state.leaderBallot);
   if (compareBallots(ballot, state.promised) > 0 && !isFollowed) fall(turn);
+  if (version <= state.last) return again(turn, id, from, entry);
+  if (!fits(turn, id, from, entry, body.reached)) return;
   accept(turn, entry, { kind: "answer", id, body: { kind: "paxos.accept", ...scopeOf(state), ballot, version } });
 }
 
@@ -89,8 +89,14 @@ function again(turn: Turn, id: number, from: NodeId, { version, ballot, hash }: 
   const { state, snap } = turn;
   const own = hashAt(state, snap, version);
   if (own === null) return refuse(turn, id, "trimmed", `version ${version} is trimmed here`);
-  if (equalBytes(own, hash)) return answer(turn, id, { kind: "paxos.accept", ...scopeOf(state), ballot, version });
-  refuse(turn, id, "stale", `version ${version} of ${from} is another than the one chosen here`);
+  if (!equalBytes(own, hash)) return refuse(turn, id, "stale", `version ${version} of ${from} is another than the one chosen here`);
+  if (version > state.applied) return refuse(turn, id, "busy", `version ${version} is chosen and not on this disk yet`);
+  if (compareBallots(ballot, state.promised) > 0) {
+    // an ACCEPT is a promise of its ballot, and is remembered as one
+    state.promised = ballot;
+    write(turn, { kind: "vote", ballot }, [], [putVote(state)]);
+  }
+  answer(turn, id, { kind: "paxos.accept", ...scopeOf(state), ballot, version });
 }
 
 /**

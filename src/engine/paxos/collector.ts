@@ -54,10 +54,12 @@ export function onLast(turn: Turn, from: NodeId, body: AnswerOf<"paxos.last">) {
   if (!compareHistory(turn, from, body.last, body.hash)) return;
   const accepted = decodedEntries(body);
   if (accepted === null) return mark(turn, "paxos.bad-batch", `an accepted entry of ${from} does not decode`);
-  const top = Math.max(body.last, ...accepted.map(({ version }) => version));
+  // its `last` may be known there and not be on its disk yet
+  const stored = Math.max(0, ...accepted.map(({ version }) => version));
   // entries up to this member's own last are not reported: what it remembers of those says nothing
-  if (showsLess(state.memory, member.number, body.birth, Math.max(top, state.last))) return mark(turn, "paxos.shows-less", `${from} reports up to ${top} only`);
-  remember(state.memory, member.number, body.birth, body.ballot, top);
+  if (showsLess(state.memory, member.number, body.birth, Math.max(stored, body.last, state.last)))
+    return mark(turn, "paxos.shows-less", `${from} reports up to ${stored} only`);
+  remember(state.memory, member.number, body.birth, body.ballot, stored);
   collecting.lasts.set(member.number, { birth: body.birth, last: body.last, accepted });
   if (body.last > state.last) fetchFrom(turn, from);
   choose(turn, collecting);
