@@ -8,7 +8,7 @@ export class PipeClosed extends Error {
   override readonly name = "PipeClosed";
 }
 
-export type Out = { write(text: string): Promise<void>; readonly isTerminal: boolean };
+export type Out = { write(text: string | Uint8Array): Promise<void>; readonly isTerminal: boolean };
 
 /** EPIPE: the reader closed. ECONNRESET: the same on a socket. EBADF: it was never open. */
 const QUIET_CODES: readonly unknown[] = ["EPIPE", "ECONNRESET", "EBADF"];
@@ -19,7 +19,7 @@ export function openOut(stream: NodeJS.WriteStream): Out {
     isTerminal: stream.isTTY === true,
     write: (text) =>
       new Promise((resolve, reject) => {
-        if (text === "") return resolve();
+        if (text.length === 0) return resolve();
         stream.write(text, (error) => (error ? reject(QUIET_CODES.includes(codeOf(error)) ? new PipeClosed() : error) : resolve()));
       }),
   };

@@ -8,10 +8,12 @@ import { completion } from "./completion.ts";
 import { configShow } from "./config.ts";
 import { demo } from "./demo.ts";
 import { explain } from "./explain.ts";
+import { kvCommands } from "./kv.ts";
 import { logCommands } from "./log.ts";
 import { mergeCommands } from "./merge.ts";
 import { mergeExplain, mergeStatus } from "./merge-status.ts";
 import { nodeCommands } from "./node.ts";
+import { paxosCommands } from "./paxos.ts";
 import { repl } from "./repl.ts";
 import { simRun } from "./sim.ts";
 import { simGrid } from "./sim-grid.ts";
@@ -27,6 +29,8 @@ export const registry: readonly CommandSpec[] = [
   mergeStatus,
   mergeExplain,
   ...logCommands,
+  ...paxosCommands,
+  ...kvCommands,
   ...storeCommands,
   configShow,
   repl,

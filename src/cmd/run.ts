@@ -48,6 +48,7 @@ async function runCommand({ spec, options, args }: Call & { kind: "run" }, { std
       return stop.signal();
     },
     answer: (value, text) => stdout.write(json ? jsonLines(value) : withLf(text)),
+    answerBytes: (value) => stdout.write(value),
     note: (text) => {
       lastNote = stderr.write(withLf(text)).catch(() => {}); // nobody reads the notes: no reason to stop the work
     },

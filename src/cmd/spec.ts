@@ -51,6 +51,8 @@ export type Context<O extends readonly OptionSpec[] = [], A extends readonly Arg
   readonly signal: AbortSignal;
   /** The answer, on stdout: with --json one object a line (one for each row of a list), else the text. */
   answer(value: object, text: string): Promise<void>;
+  /** An answer that is bytes: exactly these, on stdout. */
+  answerBytes(value: Uint8Array): Promise<void>;
   /** Anything that is not the answer, on stderr. */
   note(text: string): void;
   /** Shows the plan and asks; --yes answers. Throws NEEDS_ANSWER where nobody can be asked. False: the person said no. */

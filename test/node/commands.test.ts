@@ -92,6 +92,7 @@ test("node init makes an identity once", async () => {
     key: expect.stringMatching(/^ed25519:/),
     cosignerKey: expect.stringMatching(/^ed25519:/),
     receiptKey: expect.stringMatching(/^ed25519:/),
+    birth: expect.stringMatching(/^[0-9a-f]{16}$/),
   });
   expect((await bench.run("node", "init", "--dir", dir)).status).toBe(5);
 });

@@ -92,6 +92,7 @@ export const errorTable = {
     "this primary has been replaced: it may come back as a secondary",
   ),
   MERGE_STEP_BUSY: row(5, 409, false, "another instance of the same step is running", "wait for it, or pass --wait"),
+  KV_CONDITION: row(5, 412, false, "the key does not have the version that the request wants", "read it, and ask again with the version it has"),
   LOG_ORDER_GAP: row(5, 409, false, "a chunk does not start where the copy ends", "ask for the copy's sizes and send from there"),
   LOG_EXISTS: row(5, 409, false, "the log was already initialised", "nothing is to be done; a second first head would be a fork"),
   REGISTER_CONFLICT: row(

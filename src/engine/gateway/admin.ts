@@ -7,6 +7,8 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { EngineError } from "../base/errors.ts";
 import { type HttpAnswer, type HttpRequest, jsonAnswer, methodRefused, splitTarget, textAnswer } from "./http-types.ts";
 
+import { type AskReplica, answerKv, KV_PATH } from "./kvhttp.ts";
+
 /** One step that a node still waits for; `etaMs` is null until it is known. */
 export type Missing = {
   readonly task: "store" | "cluster";
@@ -31,16 +33,23 @@ export type AdminView = {
   health(): Health;
   status(): object;
   metrics(): readonly Metric[];
+  /** Null while the node has no replica. */
+  replica(): AskReplica | null;
 };
 
 const LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"];
 const RETRY_AFTER_S_MAX = 30;
 
-export function answerAdmin(request: Pick<HttpRequest, "method" | "target" | "header">, view: AdminView): HttpAnswer {
+export function answerAdmin(request: HttpRequest, view: AdminView): HttpAnswer | Promise<HttpAnswer> {
   checkCaller(request, view);
   const { path } = splitTarget(request.target);
+  if (path.startsWith(KV_PATH)) {
+    const ask = view.replica();
+    if (ask === null) throw new EngineError("NOT_READY", "the node's store is not open");
+    return answerKv(request, ask);
+  }
   const answer = routes[path];
-  if (answer === undefined) throw new EngineError("NOT_FOUND", `${path}: there are ${Object.keys(routes).join(", ")}`);
+  if (answer === undefined) throw new EngineError("NOT_FOUND", `${path}: there are ${[...Object.keys(routes), KV_PATH].join(", ")}`);
   if (request.method !== "GET" && request.method !== "HEAD") return methodRefused(request.method, "GET, HEAD");
   return answer(view);
 }

@@ -52,9 +52,9 @@ export async function createCluster(dir: string, draft: ClusterDraft): Promise<C
   const members: Member[] = [];
   for (const [at, name] of names.entries()) {
     await mkdir(join(dir, name), { recursive: true, mode: 0o700 });
-    await createStore(join(dir, name));
+    const birth = await createStore(join(dir, name));
     const seed = keptSeed(join(dir, name, IDENTITY_FILE));
-    members.push(memberOf(name, seed, at === 0 ? "primary" : "secondary", ports.slice(at * 3, at * 3 + 3)));
+    members.push(memberOf(name, seed, at === 0 ? "primary" : "secondary", ports.slice(at * 3, at * 3 + 3), { number: at + 1, birth }));
   }
   const logKey = keyPairOf(keptSeed(join(dir, names[0] ?? "a", LOG_KEY_FILE))).publicKey;
   for (const { name, peer, admin, log } of members)
@@ -65,7 +65,13 @@ export async function createCluster(dir: string, draft: ClusterDraft): Promise<C
   return cluster;
 }
 
-function memberOf(name: NodeId, seed: Uint8Array, role: Role, [peer = 0, admin = 0, log = 0]: readonly number[]): Member {
+function memberOf(
+  name: NodeId,
+  seed: Uint8Array,
+  role: Role,
+  [peer = 0, admin = 0, log = 0]: readonly number[],
+  voter: Pick<Member, "number" | "birth">,
+): Member {
   const at = (port: number): Endpoint => ({ host: LOOPBACK_HOST, port });
   const publicKey = (purpose: "cosigner" | "receipt"): Uint8Array => keyPairOf(derivedSeed(seed, purpose)).publicKey;
   return {
@@ -77,6 +83,7 @@ function memberOf(name: NodeId, seed: Uint8Array, role: Role, [peer = 0, admin =
     key: keyPairOf(seed).publicKey,
     cosignerKey: publicKey("cosigner"),
     receiptKey: publicKey("receipt"),
+    ...voter,
   };
 }
 

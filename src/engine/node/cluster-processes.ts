@@ -87,6 +87,19 @@ export class ClusterProcesses {
     const started = await Promise.allSettled(this.cluster.nodes.map((node) => this.startNode(node)));
     for (const each of started) if (each.status === "rejected") throw each.reason;
     await this.initialise();
+    await Promise.all(this.cluster.nodes.map((node) => this.awaitReady(node)));
+  }
+
+  /** Until `/health` says 200: the node runs, and knows a leader with a majority behind it. */
+  private async awaitReady(node: ClusterNode): Promise<void> {
+    const { adminToken } = await loadNode(node.dir);
+    for (const untilMs = performance.now() + READY_MS; ; ) {
+      const missing = await missingOf(node, adminToken);
+      if (missing === null) return;
+      if (this.isStopping) throw stoppingError();
+      if (performance.now() >= untilMs) throw new EngineError("TIMEOUT", `node ${node.id} was not ready within ${READY_MS / 1_000} s: ${missing}`);
+      await Bun.sleep(ASK_EVERY_MS);
+    }
   }
 
   private async startNode(node: ClusterNode): Promise<void> {
@@ -190,6 +203,18 @@ async function servesHead({ log }: ClusterNode): Promise<boolean> {
     return answer.ok;
   } catch {
     return false; // not yet: the caller has the deadline
+  }
+}
+
+/** Why a node is not ready, or null where it is. */
+async function missingOf({ admin }: ClusterNode, token: string | null): Promise<string | null> {
+  try {
+    const headers: Record<string, string> = token === null ? {} : { authorization: `Bearer ${token}` };
+    const answer = await fetch(`http://${endpointText(admin)}/health`, { headers, signal: AbortSignal.timeout(5_000) });
+    const text = (await answer.text()).trim();
+    return answer.ok ? null : text;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
   }
 }
 

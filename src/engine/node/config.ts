@@ -10,6 +10,7 @@ import { EngineError } from "../base/errors.ts";
 import { HASH_BYTES, type LogId, NODE_ID_PATTERN, type NodeId, nodeId } from "../base/ids.ts";
 import type { MergeConfig } from "../merge/config.ts";
 import { derivedSeed, keyPairOf, parsePublicKey, publicKeyText } from "../wire/identity.ts";
+import { BIRTH_BYTES } from "./birth.ts";
 import { type Endpoint, endpointText, isLoopback, parseEndpoint } from "./endpoint.ts";
 import { readSeedFile } from "./identity-file.ts";
 import { readRunning } from "./running.ts";
@@ -22,6 +23,8 @@ export const LOG_KEY_FILE = "log.key";
 /** A hundred nodes are far beyond what one primary distributes to; each costs a link and two processes. */
 const MEMBERS_MAX = 64;
 const HOUR_MS = 3_600_000;
+/** On the wire it has 32 bits; nobody replaces that many members. */
+const MEMBER_NUMBER_MAX = 1_000_000;
 const ADMIN_TOKEN = /^[\x21-\x7e]{16,256}$/;
 
 export const ROLES = ["primary", "secondary", "storage", "frontend"] as const;
@@ -37,6 +40,9 @@ export type Member = {
   readonly key: Uint8Array;
   readonly cosignerKey: Uint8Array;
   readonly receiptKey: Uint8Array;
+  /** As a voter (sync.md 3.1 and 3.7): never another member's again; and the 8 bytes that name the disk it began with. */
+  readonly number: number;
+  readonly birth: Uint8Array;
 };
 
 export type NodeConfig = {
@@ -158,6 +164,8 @@ function readMember(section: TomlSection): Member {
     key: section.take("key", keyForm),
     cosignerKey: section.take("cosignerKey", keyForm),
     receiptKey: section.take("receiptKey", keyForm),
+    number: section.take("number", countForm(1, MEMBER_NUMBER_MAX)),
+    birth: section.take("birth", hexForm(BIRTH_BYTES)),
   };
   if (member.roles.includes("primary") && member.roles.includes("secondary"))
     section.refuse("roles", "has primary and secondary: a copy on the primary itself proves nothing");
@@ -165,11 +173,20 @@ function readMember(section: TomlSection): Member {
   return member;
 }
 
+/** What no two members have alike, as it stands in the file. */
+const memberText = {
+  name: (member: Member): string => member.name,
+  peer: (member: Member): string => endpointText(member.peer),
+  key: (member: Member): string => publicKeyText(member.key),
+  number: (member: Member): string => String(member.number),
+  birth: (member: Member): string => toHex(member.birth),
+};
+
 function checkMembers(file: TomlFile, members: readonly Member[]): void {
-  for (const what of ["name", "peer", "key"] as const) {
+  for (const what of ["name", "peer", "key", "number", "birth"] as const) {
     const seen = new Map<string, NodeId>();
     for (const member of members) {
-      const value = what === "name" ? member.name : what === "peer" ? endpointText(member.peer) : publicKeyText(member.key);
+      const value = memberText[what](member);
       const other = seen.get(value);
       if (other !== undefined) file.refuse(0, `members ${other} and ${member.name} have the same ${what}, ${value}`);
       seen.set(value, member.name);

@@ -11,7 +11,7 @@ import { CLIENT, type NodeId } from "../base/ids.ts";
 import { answerAdmin, type Health, type Metric, type Missing } from "../gateway/admin.ts";
 import { type LogStatus, logStatus } from "../gateway/log-status.ts";
 import type { MergeConfig } from "../merge/config.ts";
-import type { Answer } from "../wire/messages.ts";
+import type { Answer, Request } from "../wire/messages.ts";
 import { assembleDaemon, type DaemonAnswer, type DaemonRequest } from "./assemble.ts";
 import type { NodeConfig } from "./config.ts";
 import { type Disk, openDisk } from "./disk.ts";
@@ -24,6 +24,7 @@ import { type Listener, listenLinks } from "./link.ts";
 import { lockFile } from "./lock.ts";
 import { answerLog } from "./log-routes.ts";
 import { type MergeChild, startMergeChild } from "./merge-child.ts";
+import { openReplica, type Replica } from "./replica.ts";
 import { removeRunning, writeRunning } from "./running.ts";
 
 /** How often the disk is asked for its free space. */
@@ -80,6 +81,7 @@ class NodeDaemon implements Daemon {
   private readonly closers: (() => Promise<unknown> | unknown)[] = [];
   private closing: Promise<void> | null = null;
   private missing: Missing[] = [step("store", "open", 0, "the store is being opened"), step("cluster", "listen", 50, "the peer port is not open yet")];
+  private replica: Replica | null = null;
   private readonly startedMs = performance.now();
   private readonly boot = toHex(crypto.getRandomValues(new Uint8Array(16)));
   private readonly marks = new Map<string, number>();
@@ -117,7 +119,8 @@ class NodeDaemon implements Daemon {
     this.closers.push(() => disk.close());
     this.missing = this.missing.filter(({ task }) => task !== "store");
     const core = this.openCore(disk);
-    const listener = await this.listenPeers(core);
+    const replica = this.openReplica(disk);
+    const listener = await this.listenPeers(core, replica);
     const log = await this.listenLog(disk, core);
     this.ports = { peer: listener.port, admin: admin.port, log: log.port };
     this.watchDisk(disk, core);
@@ -153,6 +156,15 @@ class NodeDaemon implements Daemon {
     return core;
   }
 
+  private openReplica(disk: Disk): Replica {
+    const linkLost = (peer: NodeId, reason: EngineError): void => this.mark(`link.lost.${reason.code}`, `${peer}: ${reason.message}`);
+    const replica = openReplica(this.node, disk, { mark: (name, text) => this.mark(name, text), linkLost });
+    this.replica = replica;
+    this.closers.push(() => replica.close());
+    void replica.ended.then((end) => end.kind === "halt" && this.halt(new EngineError(end.code, end.detail)));
+    return replica;
+  }
+
   /** The core's or the disk's end is the node's end: nothing is answered any more, and the process says why. */
   private halt(error: EngineError): void {
     this.settle.reject(error);
@@ -168,6 +180,10 @@ class NodeDaemon implements Daemon {
       health: () => this.health(),
       status: () => this.status(),
       metrics: () => this.metrics(),
+      replica: () => {
+        const { replica } = this;
+        return replica === null || this.closing !== null ? null : (body: Request) => replica.request(CLIENT, body);
+      },
     };
     return this.serve(await listenHttp(listen.admin, (request) => answerAdmin(request, view)));
   }
@@ -182,7 +198,7 @@ class NodeDaemon implements Daemon {
     return server;
   }
 
-  private async listenPeers(core: Driver<DaemonRequest, DaemonAnswer>): Promise<Listener> {
+  private async listenPeers(core: Driver<DaemonRequest, DaemonAnswer>, replica: Replica): Promise<Listener> {
     const { node } = this;
     const allowed = new Map(node.members.map(({ key, name }) => [toHex(key), name]));
     const listener = await listenLinks({
@@ -190,6 +206,7 @@ class NodeDaemon implements Daemon {
       identity: identityOf(node),
       allow: () => allowed,
       onRequest: async (from, body) => {
+        if (replica.handles(body)) return replica.request(from, body);
         if (body.kind === "storage.ready") this.merge?.ready(from);
         return wireAnswer(await core.request(from, body));
       },
@@ -229,7 +246,8 @@ class NodeDaemon implements Daemon {
   }
 
   private health(): Health {
-    return { ready: this.missing.length === 0, missing: this.missing };
+    const missing = this.replica === null || this.replica.hasQuorum() ? this.missing : [...this.missing, NO_QUORUM];
+    return { ready: missing.length === 0, missing };
   }
 
   private status(): object {
@@ -246,6 +264,7 @@ class NodeDaemon implements Daemon {
       addresses: { admin: this.ready.admin, peer: this.ready.peer, log: this.ready.log },
       members: node.members.map(({ name, roles }) => ({ id: name, roles })),
       log: this.logStatus(),
+      paxos: this.replica?.facts() ?? null,
       links: this.listener?.stats() ?? null,
     };
   }
@@ -300,6 +319,7 @@ class NodeDaemon implements Daemon {
   }
 }
 
+const NO_QUORUM = { task: "cluster", step: "quorum", percent: 75, etaMs: null, detail: "no leader with a majority behind it is known yet" } as const;
 const step = (task: Missing["task"], name: string, percent: number, detail: string): Missing => ({ task, step: name, percent, etaMs: null, detail });
 
 /** A peer is only answered with what the wire knows. */

@@ -43,13 +43,14 @@ export class MemberLinks {
     this.peers = openPeers({ open, message: (from, wireId, body) => this.answered(from, wireId, body), lost: (peer) => this.lost(peer), note });
   }
 
-  /** The transport of one run. */
+  /** The transport of one run; a replica has no register beside it. */
   readonly connect =
-    (self: NodeId, register: Register): Connect<Answer, Request> =>
+    (self: NodeId, register: Register | null): Connect<Answer, Request> =>
     (run) => {
       this.runs.add(run);
       return {
-        send: (to, requestId, body) => (to === REGISTER ? askRegister(self, register, run, requestId, body) : this.send(run, to, requestId, body)),
+        send: (to, requestId, body) =>
+          to === REGISTER && register !== null ? askRegister(self, register, run, requestId, body) : this.send(run, to, requestId, body),
         close: () => this.forget(run),
       };
     };

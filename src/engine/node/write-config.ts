@@ -48,6 +48,8 @@ function memberLines(member: Member): string[] {
     pair("key", publicKeyText(member.key)),
     pair("cosignerKey", publicKeyText(member.cosignerKey)),
     pair("receiptKey", publicKeyText(member.receiptKey)),
+    pair("number", member.number),
+    pair("birth", toHex(member.birth)),
   ];
 }
 

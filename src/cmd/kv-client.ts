@@ -1,0 +1,82 @@
+/**
+ * The KV endpoints of a cluster as a client uses them: its nodes are asked one after the other until one answers or the
+ * time is over. A read may be asked anywhere again. A write goes to the next node only where it was surely not done;
+ * whatever broke off in the middle is PAXOS_OUTCOME_UNKNOWN, never a quiet second try. Not a command itself.
+ */
+import { fromUtf8 } from "../engine/base/bytes.ts";
+import { EngineError, isErrorCode } from "../engine/base/errors.ts";
+import type { ClientCluster, ClientNode } from "./cluster.ts";
+
+export type KvReply = { readonly status: number; readonly body: Uint8Array; header(name: string): number | null };
+export type KvAsk = {
+  readonly method: "GET" | "PUT" | "DELETE";
+  /** Behind `/kv/`, encoded. */
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array<ArrayBuffer>;
+};
+
+/** Between two rounds over all nodes: a new leader takes a second. */
+const AGAIN_MS = 200;
+/** Another node may do what this one could not. */
+const TRY_NEXT: readonly string[] = ["PAXOS_NO_QUORUM", "NOT_READY", "UNAVAILABLE", "LOG_BUSY"];
+/** What a connection says that was never made: nobody heard the request. */
+const UNHEARD = ["ConnectionRefused", "ECONNREFUSED", "FailedToOpenSocket"];
+
+export const keyPath = (key: string): string => [...new TextEncoder().encode(key)].map((byte) => `%${byte.toString(16).padStart(2, "0")}`).join("");
+
+/** An answer of 200, 204 or 404. Throws the node's error, UNAVAILABLE or TIMEOUT. */
+export async function askKv(cluster: ClientCluster, ask: KvAsk, timeoutMs: number): Promise<KvReply> {
+  const untilMs = performance.now() + timeoutMs;
+  for (;;) {
+    let last = new EngineError("UNAVAILABLE", `${cluster.name}: it has no nodes`);
+    for (const node of cluster.nodes) {
+      try {
+        return await askOne(node, ask, Math.max(1, untilMs - performance.now()));
+      } catch (error) {
+        if (!(error instanceof EngineError) || !TRY_NEXT.includes(error.code)) throw error;
+        last = error;
+      }
+    }
+    if (performance.now() + AGAIN_MS > untilMs) throw last;
+    await Bun.sleep(AGAIN_MS);
+  }
+}
+
+async function askOne(node: ClientNode, { method, path, headers = {}, body }: KvAsk, timeoutMs: number): Promise<KvReply> {
+  const token: Record<string, string> = node.token === null ? {} : { authorization: `Bearer ${node.token}` };
+  const init = { method, headers: { ...headers, ...token }, signal: AbortSignal.timeout(timeoutMs), redirect: "error" } as const;
+  let answer: Response;
+  let bytes: Uint8Array;
+  try {
+    answer = await fetch(`${node.admin}/kv/${path}`, body === undefined ? init : { ...init, body });
+    bytes = new Uint8Array(await answer.arrayBuffer());
+  } catch (cause) {
+    throw brokenOff(node, method, cause);
+  }
+  if (!answer.ok && !(answer.status === 404 && answer.headers.has("x-cairn-read-version"))) throw toldError(node, answer.status, bytes);
+  const header = (name: string): number | null => {
+    const text = answer.headers.get(name);
+    return text === null || !/^[0-9]+$/.test(text) ? null : Number(text);
+  };
+  return { status: answer.status, body: bytes, header };
+}
+
+function brokenOff(node: ClientNode, method: string, cause: unknown): EngineError {
+  const error = cause instanceof Error ? cause : new Error(String(cause));
+  const said = `${node.id} at ${node.admin}: ${error.message}`;
+  const code = "code" in error ? String(error.code) : "";
+  if (method === "GET" || UNHEARD.includes(code)) return new EngineError(error.name === "TimeoutError" ? "TIMEOUT" : "UNAVAILABLE", said, { cause });
+  return new EngineError("PAXOS_OUTCOME_UNKNOWN", said, { cause });
+}
+
+function toldError(node: ClientNode, status: number, body: Uint8Array): EngineError {
+  try {
+    const { error } = JSON.parse(fromUtf8(body)) as { readonly error?: { readonly code?: unknown; readonly message?: unknown } };
+    const code = String(error?.code);
+    if (isErrorCode(code)) return new EngineError(code, String(error?.message));
+  } catch {
+    // no answer of ours: the status is all it says
+  }
+  return new EngineError("FAILED", `${node.id} at ${node.admin} answered ${status}`);
+}
