@@ -431,7 +431,7 @@ test("init: a log has one first head; before it there is nothing to read, and en
   for (const words of ["tail", "checkpoint", "proof 0", "verify"])
     expect(failureOf(await cairn(["log", ...words.split(" ")], here))).toBe("LOG_UNINITIALISED 6");
   expect(rowsOf(ok(await cairn(["log", "add", "--lines", "-"], { ...here, stdin: "early\n" })).stdout)).toHaveLength(1);
-  expect(rowsOf(ok(await cairn(["log", "init", "--dir", dir, "--json"])).stdout)).toMatchObject([{ step: "init", changed: true }]);
+  expect(rowsOf(ok(await cairn(["log", "init", "--dir", dir, "--wait", "--json"])).stdout)).toMatchObject([{ step: "init", changed: true }]);
   ok(await cairn(["log", "add", "--lines", "-", "--wait", "signed"], { ...here, stdin: "early\n" }));
   expect(ok(await cairn(["log", "tail", "--text"], here)).stdout).toBe("0  early\n");
   node.kill("SIGTERM");

@@ -119,14 +119,14 @@ export const errorTable = {
   MERGE_BEHIND_SECONDARY: row(
     6,
     503,
-    true,
+    false,
     "this primary's folder is older than what a secondary has verified or the register holds",
     "do not sign from it: bring back the newer folder, or repair from the secondary",
   ),
   MERGE_LATCHED: row(
     6,
     503,
-    true,
+    false,
     "the signer stopped itself and stays stopped until a person looked",
     "read merge/latch, run `cairn log verify`, then `cairn merge unlatch --yes`",
   ),

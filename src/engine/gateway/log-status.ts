@@ -7,6 +7,7 @@ import { choose, formula, type Standing } from "../merge/choose.ts";
 import type { MergeConfig } from "../merge/config.ts";
 import { readCurrentSize, readLatch, readPosition, readSth } from "../merge/files.ts";
 import { readEdge, rows } from "../merge/records.ts";
+import { replicatedKeys } from "../store/keys.ts";
 import { logVkey } from "./loghttp.ts";
 
 export type LogStatus = {
@@ -87,7 +88,7 @@ function mergeStatus(snap: Snapshot, config: MergeConfig): MergeStatus {
     return read.kind === "ok" ? read.value.size : 0;
   };
   const { k, size, otherReading, standings, counted, behind, missingCount } = choice;
-  const isGuarded = k > 0 || rows.register(snap, config.log)?.moved === 1;
+  const isGuarded = k > 0 || snap.get("replicated", replicatedKeys.register(config.log)) !== undefined;
   return {
     currentSize: current.kind === "ok" ? current.value.size : null,
     signedSize: sth.kind === "ok" ? sth.value.size : null,

@@ -8,7 +8,7 @@ import type { Hash, LogId } from "../base/ids.ts";
 import { decodeEdge, encodeEdge } from "../log/append.ts";
 import { type Edge, EMPTY_EDGE, EMPTY_ROOT } from "../log/merkle.ts";
 import { type RegisterRow, registerRecord } from "../paxos/register.ts";
-import { localKeys, logKeys } from "../store/keys.ts";
+import { localKeys, logKeys, replicatedKeys } from "../store/keys.ts";
 import { bytes, fixed, type Infer, list, struct, text, u32, u53 } from "../wire/codec.ts";
 import { record } from "../wire/record.ts";
 import type { Head } from "./config.ts";
@@ -67,8 +67,9 @@ export const rows = {
     return raw === undefined ? null : gateRecord.decode(raw);
   },
   putGate: (log: LogId, gate: Gate) => ({ op: "put", key: logKeys.gate(log), value: gateRecord.encode(gate) }) as const,
+  /** Wherever it lives: in the replicated store, or before that as a local record. */
   register: (snap: Snapshot, log: LogId): RegisterRow | null => {
-    const raw = snap.get("local", localKeys.register(log));
+    const raw = snap.get("replicated", replicatedKeys.register(log)) ?? snap.get("local", localKeys.register(log));
     return raw === undefined ? null : registerRecord.decode(raw);
   },
   putRegister: (log: LogId, row: RegisterRow) => ({ op: "put", key: localKeys.register(log), value: registerRecord.encode(row) }) as const,

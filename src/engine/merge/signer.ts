@@ -58,6 +58,7 @@ function askRegister(state: DistState, body: Request): DistEffect {
 /** An answer in the gate, or word that a peer is gone; the last one opens or shuts it. */
 export function onGate(state: DistState, requestId: number, body: Answer | "lost", snap: Snapshot, timeMs: number): DistEffect[] {
   if (requestId === state.registerAsked) {
+    if (body !== "lost" && body.kind === "refused") return finish(state, { code: body.code, detail: `the register: ${body.text}` });
     if (body !== "lost" && body.kind === "register.is") {
       state.registerAnswered = true;
       if (body.epoch !== state.config.epoch || body.primary !== state.config.self) {
@@ -249,6 +250,7 @@ export function onSwap(state: DistState, requestId: number, body: Answer | "lost
       if (isOldHead(state, body.head)) return [{ kind: "mark", name: "sign.swap-again" }, ...swap(state)];
       return conflict(state, body, timeMs);
     case "refused":
+      if (body.code === "PAXOS_OUTCOME_UNKNOWN") return onUnknown(state);
       return [{ kind: "disarm", timer: "swap" }, ...finish(state, { code: body.code, detail: body.text })];
     default:
       return conflict(state, body, timeMs);

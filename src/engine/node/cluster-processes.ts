@@ -86,8 +86,8 @@ export class ClusterProcesses {
   private async startAll(): Promise<void> {
     const started = await Promise.allSettled(this.cluster.nodes.map((node) => this.startNode(node)));
     for (const each of started) if (each.status === "rejected") throw each.reason;
-    await this.initialise();
     await Promise.all(this.cluster.nodes.map((node) => this.awaitReady(node)));
+    await this.initialise();
   }
 
   /** Until `/health` says 200: the node runs, and knows a leader with a majority behind it. */

@@ -17,7 +17,7 @@ import type { NodeConfig } from "./config.ts";
 import { type Disk, openDisk } from "./disk.ts";
 import { type Driver, openDriver } from "./driver.ts";
 import { endpointText } from "./endpoint.ts";
-import { identityOf, MemberLinks, openRegister } from "./hosting.ts";
+import { identityOf, MemberLinks } from "./hosting.ts";
 import { HTTP_LIMITS, type HttpServer, listenHttp } from "./http.ts";
 import { latchAfterSyncFailure } from "./latch.ts";
 import { type Listener, listenLinks } from "./link.ts";
@@ -143,15 +143,13 @@ class NodeDaemon implements Daemon {
   private openCore(disk: Disk): Driver<DaemonRequest, DaemonAnswer> {
     const { node } = this;
     const config: MergeConfig = { ...node.merge, boot: this.boot };
-    const register = openRegister(node, disk);
     const links = new MemberLinks(node, (peer, reason) => this.mark(`link.lost.${reason.code}`, `${peer}: ${reason.message}`));
-    const connect = links.connect(node.self.name, register);
-    const core = openDriver({ core: assembleDaemon(config), disk, connect, mark: (name) => this.mark(name) });
+    const core = openDriver({ core: assembleDaemon(config), disk, connect: links.connect, mark: (name) => this.mark(name) });
     this.closers.push(async () => {
       links.close();
-      await Promise.all([core.close(), register.close()]);
+      await core.close();
     });
-    for (const { ended } of [core, register]) void ended.then((end) => end.kind === "halt" && this.halt(new EngineError(end.code, end.detail)));
+    void core.ended.then((end) => end.kind === "halt" && this.halt(new EngineError(end.code, end.detail)));
     core.start();
     return core;
   }
@@ -309,6 +307,7 @@ class NodeDaemon implements Daemon {
         help: "Entries that a secondary has verified.",
         samples: positions.map(([secondary, value]) => ({ labels: { secondary }, value })),
       },
+      ...this.paxosMetrics(),
       {
         name: "cairn_marks_total",
         type: "counter",
@@ -317,8 +316,26 @@ class NodeDaemon implements Daemon {
       },
     ];
   }
+
+  private paxosMetrics(): readonly Metric[] {
+    const { replica } = this;
+    if (replica === null) return [];
+    const facts = replica.facts();
+    return [
+      { name: "cairn_paxos_leading", type: "gauge", help: "1 while this node leads and may decide.", samples: [{ value: facts.isSettledLeader ? 1 : 0 }] },
+      { name: "cairn_paxos_epoch", type: "gauge", help: "Elections this node knows of; even when settled.", samples: [{ value: facts.epoch }] },
+      {
+        name: "cairn_paxos_version",
+        type: "gauge",
+        help: "Versions of the replicated store: the oldest held, the newest chosen, the newest applied.",
+        samples: VERSIONS.map((state) => ({ labels: { state }, value: facts[state] })),
+      },
+    ];
+  }
 }
 
+/** Of the replica, by how far it is with the versions. */
+const VERSIONS = ["first", "last", "applied"] as const;
 const NO_QUORUM = { task: "cluster", step: "quorum", percent: 75, etaMs: null, detail: "no leader with a majority behind it is known yet" } as const;
 const step = (task: Missing["task"], name: string, percent: number, detail: string): Missing => ({ task, step: name, percent, etaMs: null, detail });
 

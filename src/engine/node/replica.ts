@@ -31,7 +31,7 @@ export type ReplicaHooks = { readonly mark: (name: string, text?: string) => voi
 export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): Replica {
   const core = assembleReplica(paxosConfig(node, birthOf(disk, node.dir)), [{ log: node.merge.log, epoch: node.merge.epoch, primary: node.merge.primary }]);
   const links = new MemberLinks(node, hooks.linkLost);
-  const driver = openDriver({ core, disk, connect: links.connect(node.self.name, null), mark: hooks.mark });
+  const driver = openDriver({ core, disk, connect: links.connect, mark: hooks.mark });
   driver.start();
   return {
     request: (from, body) => driver.request(from, body),

@@ -13,7 +13,7 @@ import { assembleStep, type StepName, type WarmEnds } from "./assemble.ts";
 import type { NodeConfig } from "./config.ts";
 import { type Disk, openDisk } from "./disk.ts";
 import { describeFailure, type Ending, openDriver } from "./driver.ts";
-import { MemberLinks, openRegister } from "./hosting.ts";
+import { MemberLinks } from "./hosting.ts";
 import { latchAfterSyncFailure } from "./latch.ts";
 import { lockFile } from "./lock.ts";
 
@@ -104,10 +104,8 @@ class Steps implements StepHost {
 
   private async runCore(step: StepName, { totalMs = STEP_TOTAL_MS, signal, mark }: StepOptions): Promise<StepResult> {
     const { node, disk } = this;
-    const register = openRegister(node, disk);
-    const connect = this.links.connect(node.self.name, register);
+    const { connect } = this.links;
     const driver = openDriver({ core: assembleStep(node.merge, step, this.ends), disk, connect, ...(mark === undefined ? {} : { mark }) });
-    void register.ended.then((ending) => ending.kind === "halt" && driver.halt(ending.code, ending.detail));
     const timer = setTimeout(() => driver.halt("TIMEOUT", `${lockName(step)} was not done within ${totalMs} ms${this.lastLoss}`), totalMs);
     const stop = (): void => driver.halt("NOT_READY", "the process is stopping");
     signal?.addEventListener("abort", stop, { once: true });
@@ -116,7 +114,7 @@ class Steps implements StepHost {
     const ending: Ending<StepResult> = await driver.ended;
     signal?.removeEventListener("abort", stop);
     clearTimeout(timer);
-    await Promise.all([driver.close(), register.close()]); // writes in flight end before the lock is given up
+    await driver.close(); // writes in flight end before the lock is given up
     if (ending.kind === "done") return this.withRefusal(ending.body);
     return this.failed(step, ending.kind === "halt" ? ending : { code: "NOT_READY", detail: "the process is stopping" });
   }
