@@ -228,7 +228,7 @@ test("a peer's key that was replaced in one config: the link is refused by name,
   expect(ended(expected)).toEqual(["HANDSHAKE_FAILED", 4]);
   // b expects another key of the primary.
   const before = readFileSync(cluster.path("b", "config.toml"), "utf8");
-  await cluster.whileNodeIsDown("b", () => writeFileSync(cluster.path("b", "config.toml"), key(before, "a")));
+  await cluster.whileNodeIsDown("b", () => writeFileSync(cluster.path("b", "config.toml"), key(before, "a")), "answers");
   const refused = await cluster.merge("fetch", "--storage", "b");
   await cluster.whileNodeIsDown("b", () => writeFileSync(cluster.path("b", "config.toml"), before));
   expect(ended(refused)).toEqual(["HANDSHAKE_FAILED", 4]);

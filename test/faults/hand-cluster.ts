@@ -114,10 +114,10 @@ export class HandCluster implements AsyncDisposable {
   }
 
   /** Kills one daemon, does something to its folder, starts it again. */
-  async whileNodeIsDown(name: string, deed: () => Promise<void> | void): Promise<void> {
+  async whileNodeIsDown(name: string, deed: () => Promise<void> | void, until: "ready" | "answers" = "ready"): Promise<void> {
     await this.killNode(name);
     await deed();
-    await this.startNode(name);
+    await this.startNode(name, until);
   }
 
   async killNode(name: string): Promise<void> {
@@ -129,11 +129,12 @@ export class HandCluster implements AsyncDisposable {
     );
   }
 
-  async startNode(name: string): Promise<void> {
+  /** `answers`: a node that its leader cannot reach runs, and is not ready. */
+  async startNode(name: string, until: "ready" | "answers" = "ready"): Promise<void> {
     const { dir, admin } = this.node(name);
     this.extra.push(this.bench.spawn("node", "run", "--dir", dir, "--no-merge", "--stdin"));
     const health = async (): Promise<number> => (await fetch(`${admin}/health`).catch(() => ({ status: 0 }))).status;
-    await eventually(health, (status) => status === 200, 30_000);
+    await eventually(health, (status) => status === 200 || (until === "answers" && status === 503), 30_000);
   }
 
   async pidOf(name: string): Promise<number> {

@@ -9,6 +9,7 @@ import { loadNode, type NodeConfig } from "../../src/engine/node/config.ts";
 import { startDaemon } from "../../src/engine/node/daemon.ts";
 import { initNode } from "../../src/engine/node/init-node.ts";
 import { runStep } from "../../src/engine/node/steps.ts";
+import { eventually } from "./up-bench.ts";
 
 let folder: string;
 let node: NodeConfig;
@@ -25,8 +26,14 @@ const run = async (): Promise<void> => {
 };
 
 test("a new node runs, and so does its first step", async () => {
-  await run();
-  expect((await runStep(node, { step: "init" })).error).toBeUndefined();
+  const daemon = await startDaemon(node, { merge: false, version: "test", note: () => {} });
+  try {
+    const health = async (): Promise<number> => (await fetch(`${daemon.ready.admin}/health`)).status;
+    await eventually(health, (status) => status === 200, 30_000);
+    expect((await runStep(node, { step: "init" })).error).toBeUndefined();
+  } finally {
+    await daemon.close();
+  }
   await run();
 });
 
