@@ -12,7 +12,7 @@ type Write = { readonly write: DiskWrite; end(error?: EngineError): void };
 /** A disk on which every write waits until the test ends it. */
 class HandDisk {
   readonly writes: Write[] = [];
-  readonly disk: Disk;
+  readonly disk: Pick<Disk, "snapshot" | "write">;
   constructor() {
     const snap = {
       get: () => undefined,
@@ -25,18 +25,12 @@ class HandDisk {
     } satisfies Snapshot & Disposable;
     this.disk = {
       snapshot: () => snap,
-      views: () => {
         throw new Error("nobody opens a view here");
       },
       write: (write) =>
         new Promise((resolve, reject) => {
           this.writes.push({ write, end: (error) => (error === undefined ? resolve() : reject(error)) });
         }),
-      environmentStat: () => ({}),
-      freeBytes: () => 0,
-      isNearlyFull: () => false,
-      clearDeadReaders: () => {},
-      close: async () => {},
     };
   }
 }

@@ -24,7 +24,7 @@ import { type Listener, listenLinks } from "./link.ts";
 import { lockFile } from "./lock.ts";
 import { answerLog } from "./log-routes.ts";
 import { type MergeChild, startMergeChild } from "./merge-child.ts";
-import { openReplica, type Replica } from "./replica.ts";
+import { openReplica, type Replica, type SyncProgress } from "./replica.ts";
 import { removeRunning, writeRunning } from "./running.ts";
 
 /** How often the disk is asked for its free space. */
@@ -244,7 +244,11 @@ class NodeDaemon implements Daemon {
   }
 
   private health(): Health {
-    const missing = this.replica === null || this.replica.hasQuorum() ? this.missing : [...this.missing, NO_QUORUM];
+    const { replica } = this;
+    const syncing = replica?.syncing() ?? null;
+    const missing = [...this.missing];
+    if (syncing !== null) missing.push(syncStep(syncing));
+    else if (replica !== null && !replica.hasQuorum()) missing.push(NO_QUORUM);
     return { ready: missing.length === 0, missing };
   }
 
@@ -263,6 +267,7 @@ class NodeDaemon implements Daemon {
       members: node.members.map(({ name, roles }) => ({ id: name, roles })),
       log: this.logStatus(),
       paxos: this.replica?.facts() ?? null,
+      sync: this.replica?.syncing() ?? null,
       links: this.listener?.stats() ?? null,
     };
   }
@@ -336,6 +341,23 @@ class NodeDaemon implements Daemon {
 
 /** Of the replica, by how far it is with the versions. */
 const VERSIONS = ["first", "last", "applied"] as const;
+/** How far a sync is, by its phase: how much there is to copy is not known before it was copied. */
+const SYNC_PERCENT: Readonly<Record<SyncProgress["phase"], number>> = {
+  probing: 0,
+  requested: 5,
+  clearing: 10,
+  copying: 20,
+  replaying: 80,
+  verifying: 90,
+  joined: 100,
+};
+
+function syncStep({ phase, provider, version, chunks }: SyncProgress): Missing {
+  const copied = version === null ? "" : `, ${chunks} chunks of its version ${version} are here`;
+  const from = provider === null ? "looks for a provider" : `copies the store of ${provider}`;
+  return step("store", "sync", SYNC_PERCENT[phase], `${phase}: ${from}${copied}`);
+}
+
 const NO_QUORUM = { task: "cluster", step: "quorum", percent: 75, etaMs: null, detail: "no leader with a majority behind it is known yet" } as const;
 const step = (task: Missing["task"], name: string, percent: number, detail: string): Missing => ({ task, step: name, percent, etaMs: null, detail });
 

@@ -130,6 +130,7 @@ class RealDisk implements Disk {
     const read = (view: number): StoreSnapshot => {
       const found = open.get(view);
       invariant(found !== undefined, `view ${view} of ${this.dir} is read while it is open`);
+      this.releaseSoon();
       return found;
     };
     return {

@@ -32,7 +32,7 @@ export type Connect<Answer, Send> = (on: { message(from: NodeId, requestId: numb
 
 export type DriverOptions<Request, Answer, Send, Reply> = {
   readonly core: Core<Request, Answer, Send, Reply>;
-  readonly disk: Disk;
+  readonly disk: Pick<Disk, "snapshot" | "write">;
   readonly connect: Connect<Answer, Send>;
   readonly mark?: (name: string, text: string | undefined) => void;
 };
@@ -66,7 +66,7 @@ export function openDriver<Request, Answer, Send, Reply>(options: DriverOptions<
 class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply> {
   readonly ended: Promise<Ending<Reply>>;
   private readonly core: Core<Request, Answer, Send, Reply>;
-  private readonly disk: Disk;
+  private readonly disk: Pick<Disk, "snapshot" | "write">;
   private readonly transport: Transport<Send>;
   private readonly mark: (name: string, text: string | undefined) => void;
   private readonly end: (ending: Ending<Reply>) => void;

@@ -4,8 +4,9 @@
  * version, what is held against trimming, that only a sync helps, and that something changed. Both drivers run this core.
  */
 import type { Core, Effect, Event, Snapshot } from "../base/effects.ts";
-import { beginSync, endSync, factsOf, setHeld, stepPaxos } from "../paxos/paxos.ts";
+import { beginSync, endSync, factsOf, isPaxosRequest, setHeld, stepPaxos } from "../paxos/paxos.ts";
 import { commitP99Us } from "../paxos/proposer.ts";
+import { clusterService } from "../paxos/service-cluster.ts";
 import { kvService } from "../paxos/service-kv.ts";
 import { logService, type RegisterOwner } from "../paxos/service-log.ts";
 import type { Service } from "../paxos/services.ts";
@@ -19,7 +20,12 @@ export type MemberRequest = Request | SyncCall;
 type MemberEvent = Event<MemberRequest, Answer>;
 type MemberEffect = Effect<Request, Answer>;
 /** `state` is Paxos's, as a replica's is. */
-export type MemberCore = Core<MemberRequest, Answer, Request, Answer> & { readonly state: PaxosState; readonly sync: SyncState };
+export type MemberCore = Core<MemberRequest, Answer, Request, Answer> & {
+  readonly state: PaxosState;
+  readonly sync: SyncState;
+  /** Whether a request is the member's. */
+  handles(body: Request): boolean;
+};
 
 export type MemberOptions = {
   readonly paxos: PaxosConfig;
@@ -39,7 +45,13 @@ const NOBODY = 0;
 
 export function assembleMember(options: MemberOptions): MemberCore {
   const member = new Member(options);
-  return { name: "member", state: member.paxos, sync: member.sync, step: (event, snap) => member.step(event, snap) };
+  return {
+    name: "member",
+    state: member.paxos,
+    sync: member.sync,
+    handles: (body) => isSyncRequest(body) || isPaxosRequest(member.services, body),
+    step: (event, snap) => member.step(event, snap),
+  };
 }
 
 type Told = Pick<PaxosFacts, "leader" | "epoch" | "isTrimming" | "mustSync" | "isSettled" | "hasLeases" | "first"> & { readonly applied: number };
@@ -58,7 +70,7 @@ class Member {
   readonly paxos: PaxosState;
   readonly sync: SyncState;
   private readonly options: MemberOptions;
-  private readonly services: readonly Service[];
+  readonly services: readonly Service[];
   /** Told by the leader's last LEASE. */
   private toldP99Us: number | null = null;
   /** What the synchronisation was told last. */
@@ -68,7 +80,7 @@ class Member {
     this.options = options;
     this.paxos = initialPaxos(options.paxos);
     this.sync = initialSync(options.sync);
-    this.services = [kvService, logService(options.registers)];
+    this.services = [clusterService, kvService, logService(options.registers)];
   }
 
   step(event: MemberEvent, snap: Snapshot): readonly MemberEffect[] {

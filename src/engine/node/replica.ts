@@ -1,27 +1,42 @@
 /**
- * The replica of a node as it runs beside the daemon (sync.md section 3): a driver of its own over the same disk, so that
- * no chunk of the merge stands before a vote, with links of its own for the same reason. The store is its alone.
+ * The replica of a node as it runs beside the daemon (sync.md sections 3 and 4): Paxos and synchronisation as one core, with
+ * a driver of its own over the same disk, so that no chunk of the merge stands before a vote, and links of its own for the
+ * same reason. The store is its alone.
  */
 import type { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
-import type { ReplicaFacts } from "../paxos/paxos.ts";
+import { factsOf, type ReplicaFacts } from "../paxos/paxos.ts";
 import { PAXOS_TIMING, type PaxosConfig } from "../paxos/state.ts";
+import { DEFAULT_LIMITS, type RequesterPhase, SYNC_TIMING, type SyncConfig } from "../sync/state.ts";
 import type { Answer, Request } from "../wire/messages.ts";
-import { assembleReplica } from "./assemble.ts";
 import { birthOf } from "./birth.ts";
 import type { NodeConfig } from "./config.ts";
 import type { Disk } from "./disk.ts";
 import { type Driver, openDriver } from "./driver.ts";
 import { MemberLinks } from "./hosting.ts";
+import { assembleMember } from "./member.ts";
 
 /** Trim leaves so many versions (sync.md 3.6). */
 const KEEP_COUNT = 500;
+/** The first bytes of the cluster's id that every message carries. */
 const CLUSTER_BYTES = 8;
+const NONCE_BYTES = 8;
+
+/** How far a node is with taking over another one's store. */
+export type SyncProgress = {
+  readonly phase: RequesterPhase;
+  readonly provider: NodeId | null;
+  /** The version of the provider's snapshot, and how many of its chunks are on disk. */
+  readonly version: number | null;
+  readonly chunks: number | null;
+};
 
 export type Replica = Pick<Driver<Request, Answer>, "request" | "ended" | "close"> & {
   /** Whether a peer's request is the replica's. */
   handles(body: Request): boolean;
   facts(): ReplicaFacts;
+  /** Null unless the store is being replaced. */
+  syncing(): SyncProgress | null;
   /** This node leads, or follows a leader it heard of within a lease. */
   hasQuorum(): boolean;
 };
@@ -29,17 +44,24 @@ export type Replica = Pick<Driver<Request, Answer>, "request" | "ended" | "close
 export type ReplicaHooks = { readonly mark: (name: string, text?: string) => void; readonly linkLost: (peer: NodeId, reason: EngineError) => void };
 
 export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): Replica {
-  const core = assembleReplica(paxosConfig(node, birthOf(disk, node.dir)), [{ log: node.merge.log, epoch: node.merge.epoch, primary: node.merge.primary }]);
+  const paxos = paxosConfig(node, birthOf(disk, node.dir));
+  const registers = [{ log: node.merge.log, epoch: node.merge.epoch, primary: node.merge.primary }];
+  const core = assembleMember({ paxos, registers, sync: syncConfig(paxos), views: disk.views(), isNearlyFull: () => disk.isNearlyFull() });
   const links = new MemberLinks(node, hooks.linkLost);
   const driver = openDriver({ core, disk, connect: links.connect, mark: hooks.mark });
   driver.start();
+  const facts = (): ReplicaFacts => factsOf(core.state, performance.now());
   return {
     request: (from, body) => driver.request(from, body),
     ended: driver.ended,
     handles: core.handles,
-    facts: () => core.facts(performance.now()),
+    facts,
+    syncing: () => {
+      const { phase, flag, provider, durable } = core.sync.requester;
+      return flag === null ? null : { phase, provider, version: durable?.version ?? null, chunks: durable?.number ?? null };
+    },
     hasQuorum: () => {
-      const { phase, leader, isSettledLeader } = core.facts(performance.now());
+      const { phase, leader, isSettledLeader } = facts();
       return phase === "leading" ? isSettledLeader : phase === "following" && leader !== null;
     },
     close: async () => {
@@ -52,4 +74,10 @@ export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): 
 function paxosConfig(node: NodeConfig, birth: Uint8Array): PaxosConfig {
   const members = node.members.map(({ name, number, birth: voting }) => ({ id: name, number, rank: number, birth: voting }));
   return { cluster: node.clusterId.slice(0, CLUSTER_BYTES), self: node.self.name, birth, members, timing: PAXOS_TIMING, keepCount: KEEP_COUNT };
+}
+
+function syncConfig({ cluster, self, birth, members }: PaxosConfig): SyncConfig {
+  const byRank = [...members].sort((a, b) => a.rank - b.rank).map(({ id }) => id);
+  const nonce = crypto.getRandomValues(new Uint8Array(NONCE_BYTES));
+  return { cluster, self, birth, members: byRank, nonce, limits: DEFAULT_LIMITS, timing: SYNC_TIMING, isResuming: true, holdsAll: false };
 }
