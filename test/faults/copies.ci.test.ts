@@ -12,7 +12,7 @@ import { EMPTY_ROOT } from "../../src/engine/log/merkle.ts";
 import { loadNode } from "../../src/engine/node/config.ts";
 import { identityOf } from "../../src/engine/node/hosting.ts";
 import { listenLinks } from "../../src/engine/node/link.ts";
-import type { Answer, Request } from "../../src/engine/wire/messages.ts";
+import { type Answer, type Request, refused } from "../../src/engine/wire/messages.ts";
 import { eventually } from "../node/up-bench.ts";
 import { HandCluster, type Said } from "./hand-cluster.ts";
 
@@ -177,7 +177,7 @@ function lie(body: Request, size: number): Answer {
     case "backup.verify":
       return { kind: "backup.verified", size: body.size, root: madeUp };
     default:
-      throw new Error(`${body.kind} was not expected`);
+      return refused("NOT_ALLOWED", `a liar about the log does not answer ${body.kind}`); // the replicated store's, for one
   }
 }
 
