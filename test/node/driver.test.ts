@@ -25,8 +25,6 @@ class HandDisk {
     } satisfies Snapshot & Disposable;
     this.disk = {
       snapshot: () => snap,
-        throw new Error("nobody opens a view here");
-      },
       write: (write) =>
         new Promise((resolve, reject) => {
           this.writes.push({ write, end: (error) => (error === undefined ? resolve() : reject(error)) });
