@@ -75,7 +75,8 @@ export function onBegin(turn: Turn, id: number, from: NodeId, body: RequestOf<"p
   accept(turn, entry, { kind: "answer", id, body: { kind: "paxos.accept", ...scopeOf(state), ballot, version } });
 }
 
-function decodedEntry(version: number, ballot: Ballot, batch: Uint8Array): Entry | null {
+/** Null where a peer's batch does not decode. */
+export function decodedEntry(version: number, ballot: Ballot, batch: Uint8Array): Entry | null {
   try {
     return entryOf(version, ballot, batch.slice()); // the frame's bytes are not ours to keep
   } catch (cause) {

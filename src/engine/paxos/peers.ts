@@ -2,19 +2,17 @@
  * What this member remembers of the others, so that an old copy of a disk is noticed (sync.md 3.7): the newest ballot and
  * version that each acked to it or asked it for. A process that begins is told what is remembered of it. One that has less
  * abstains like a lost disk; all others take back what was begun under their own ballots, for a leader's own vote is acked
- * to nobody. Answers to what was asked before a peer's start are those of its earlier
- * run, and are dropped.
+ * to nobody. Answers to what was asked before a peer's start are those of its earlier run, and are dropped.
  */
 import type { NodeId } from "../base/ids.ts";
 import { localKeys } from "../store/keys.ts";
 import type { AnswerOf, RequestOf } from "../wire/messages.ts";
-import { accept } from "./acceptor.ts";
+import { accept, decodedEntry } from "./acceptor.ts";
 import { ballotText, compareBallots } from "./ballot.ts";
 import { memberOf } from "./cluster-map.ts";
-import { entryOf } from "./records.ts";
 import { knownOf } from "./remembered.ts";
 import { fall } from "./standing.ts";
-import { answer, mark, newestMap, othersOf, type PaxosState, refuse, scopeOf, selfOf, send, type Turn, write } from "./state.ts";
+import { answer, canVote, mark, newestMap, othersOf, type PaxosState, refuse, scopeOf, selfOf, send, type Turn, write } from "./state.ts";
 
 /** The newest version that this disk holds, accepted or chosen. */
 export const topOf = ({ last, accepted }: PaxosState): number => Math.max(last, ...accepted.keys());
@@ -51,17 +49,20 @@ function endEarlierRun({ askedBefore, lastRequestId, collecting, leading }: Paxo
 export const isOfEarlierRun = ({ askedBefore }: PaxosState, from: NodeId, requestId: number): boolean => requestId <= (askedBefore.get(from) ?? -1);
 
 /** Entries begun under this member's own ballots: as good as its own vote, which only its disk could know. */
-export function onOwn(turn: Turn, from: NodeId, { known: remembered, version: newest, entries }: AnswerOf<"paxos.own">): void {
+export function onOwn(turn: Turn, from: NodeId, { known: remembered, version: newest, entries }: AnswerOf<"paxos.own">) {
   const { state } = turn;
   // held against what is here now: what this run acked meanwhile is remembered too
   if (compareBallots(state.promised, remembered) < 0 || topOf(state) < newest) regress(turn, from, `${newest} under ${ballotText(remembered)}`);
   const self = selfOf(state);
+  if (self === null || !canVote(state)) return;
   for (const { version, ballot, batch } of [...entries].sort((a, b) => a.version - b.version)) {
     const known = state.accepted.get(version);
     const isNewer = known === undefined || compareBallots(ballot, known.ballot) > 0;
-    if (version <= state.last || ballot.member !== self?.number || compareBallots(ballot, state.promised) < 0 || !isNewer) continue;
-    mark(turn, "paxos.takes-back", `version ${version} under ballot ${ballot.round}.${ballot.member}, from ${from}`);
-    accept(turn, entryOf(version, ballot, batch.slice()), null);
+    if (version <= state.last || ballot.member !== self.number || compareBallots(ballot, state.promised) < 0 || !isNewer) continue;
+    const entry = decodedEntry(version, ballot, batch);
+    if (entry === null) return mark(turn, "paxos.bad-batch", `version ${version} of ${from} does not decode`);
+    mark(turn, "paxos.takes-back", `version ${version} under ballot ${ballotText(ballot)}, from ${from}`);
+    accept(turn, entry, null);
   }
 }
 
