@@ -39,6 +39,8 @@ export type MemberOptions = {
 /** Tickets, request ids and timers carry the part's number, so that what comes back finds its way. */
 const PAXOS = 0;
 const SYNC = 1;
+type Part = typeof PAXOS | typeof SYNC;
+type Effects = Record<Part, MemberEffect[]>;
 const PARTS = 2;
 /** A call of one part to the other: nobody waits for its answer. */
 const NOBODY = 0;
@@ -84,24 +86,24 @@ class Member {
   }
 
   step(event: MemberEvent, snap: Snapshot): readonly MemberEffect[] {
-    const out: MemberEffect[] = [];
+    const out: Effects = { [PAXOS]: [], [SYNC]: [] };
     if (event.kind === "request" && event.body.kind === "paxos.lease") this.toldP99Us = event.body.commitP99Us;
     for (const [part, own] of routed(event)) this.stepPart(part, own, snap, out);
     // a peer that recovers by Paxos keeps the transfer alive that brought it so far
     if (event.kind === "request" && event.body.kind === "paxos.recent-req") this.tell({ kind: "sync.recent-asked", peer: event.from }, event, snap, out);
     this.carry(event, snap, out);
-    return out;
+    return inOrder(out);
   }
 
-  private stepPart(part: number, event: MemberEvent, snap: Snapshot, out: MemberEffect[]): void {
+  private stepPart(part: Part, event: MemberEvent, snap: Snapshot, out: Effects): void {
     const effects =
       part === SYNC
         ? stepSync(this.sync, event, snap, { views: this.options.views, facts: (upMs) => this.facts(upMs), commitP99Us: (upMs) => this.p99Us(upMs) })
         : stepPaxos(this.paxos, this.services, event as Event<Request, Answer>, snap);
-    for (const effect of effects) if (effect.kind !== "answer" || effect.id !== NOBODY) out.push(numbered(effect, part));
+    for (const effect of effects) if (effect.kind !== "answer" || effect.id !== NOBODY) out[part].push(numbered(effect, part));
   }
 
-  private tell(body: SyncCall, { timeMs, upMs }: MemberEvent, snap: Snapshot, out: MemberEffect[]): void {
+  private tell(body: SyncCall, { timeMs, upMs }: MemberEvent, snap: Snapshot, out: Effects): void {
     this.stepPart(SYNC, { kind: "request", id: NOBODY, from: this.options.sync.self, body, timeMs, upMs }, snap, out);
   }
 
@@ -128,10 +130,10 @@ class Member {
   }
 
   /** Until neither has news for the other. Abstaining comes first: what follows in this step is a flagged node's. */
-  private carry(event: MemberEvent, snap: Snapshot, out: MemberEffect[]): void {
+  private carry(event: MemberEvent, snap: Snapshot, out: Effects): void {
     const { paxos, sync, services } = this;
-    if (mustAbstain(sync) && paxos.phase !== "syncing") for (const effect of beginSync(paxos, services, event, snap)) out.push(numbered(effect, PAXOS));
-    if (takeSynced(sync) !== null) for (const effect of endSync(paxos, services, event, snap)) out.push(numbered(effect, PAXOS));
+    if (mustAbstain(sync) && paxos.phase !== "syncing") for (const effect of beginSync(paxos, services, event, snap)) out[PAXOS].push(numbered(effect, PAXOS));
+    if (takeSynced(sync) !== null) for (const effect of endSync(paxos, services, event, snap)) out[PAXOS].push(numbered(effect, PAXOS));
     const { leader, epoch, first, isTrimming, mustSync, isSettled: settled, hasLeases } = this.facts(event.upMs);
     const now: Told = { leader, epoch, isTrimming, mustSync, isSettled: settled, hasLeases, first, applied: paxos.applied };
     if (!isSame(now, this.told)) {
@@ -142,15 +144,24 @@ class Member {
   }
 }
 
-function routed(event: MemberEvent): readonly (readonly [part: number, event: MemberEvent])[] {
+/**
+ * Duty 4 drops what a step listed behind a write that found no space: a part that writes nothing goes first, so that its
+ * timers and messages never depend on the other one's disk.
+ */
+function inOrder({ [PAXOS]: paxos, [SYNC]: sync }: Effects): readonly MemberEffect[] {
+  if (sync.length === 0) return paxos;
+  return paxos.some(({ kind }) => kind === "write") ? [...sync, ...paxos] : [...paxos, ...sync];
+}
+
+function routed(event: MemberEvent): readonly (readonly [part: Part, event: MemberEvent])[] {
   switch (event.kind) {
     case "request":
       return [[isSyncRequest(event.body) ? SYNC : PAXOS, event]];
     case "stored":
     case "full":
-      return [[event.ticket % PARTS, { ...event, ticket: Math.floor(event.ticket / PARTS) }]];
+      return [[event.ticket % PARTS === SYNC ? SYNC : PAXOS, { ...event, ticket: Math.floor(event.ticket / PARTS) }]];
     case "message":
-      return [[event.requestId % PARTS, { ...event, requestId: Math.floor(event.requestId / PARTS) }]];
+      return [[event.requestId % PARTS === SYNC ? SYNC : PAXOS, { ...event, requestId: Math.floor(event.requestId / PARTS) }]];
     case "timer":
       return [[event.timer.startsWith(`${SYNC}.`) ? SYNC : PAXOS, { ...event, timer: event.timer.slice(2) }]];
     case "start":
@@ -162,7 +173,7 @@ function routed(event: MemberEvent): readonly (readonly [part: number, event: Me
   }
 }
 
-function numbered(effect: MemberEffect, part: number): MemberEffect {
+function numbered(effect: MemberEffect, part: Part): MemberEffect {
   switch (effect.kind) {
     case "write":
       return { ...effect, ticket: effect.ticket * PARTS + part };
