@@ -19,6 +19,7 @@ import { simRun } from "./sim.ts";
 import { simGrid } from "./sim-grid.ts";
 import type { CommandSpec } from "./spec.ts";
 import { storeCommands } from "./store.ts";
+import { syncCommands } from "./sync.ts";
 import { up } from "./up.ts";
 
 export const registry: readonly CommandSpec[] = [
@@ -30,6 +31,7 @@ export const registry: readonly CommandSpec[] = [
   mergeExplain,
   ...logCommands,
   ...paxosCommands,
+  ...syncCommands,
   ...kvCommands,
   ...storeCommands,
   configShow,

@@ -24,7 +24,7 @@ beforeAll(async () => {
 afterAll(() => bench[Symbol.asyncDispose]());
 
 type Paxos = { readonly first: number; readonly last: number; readonly applied: number };
-type Status = { readonly pid: number; readonly paxos: Paxos; readonly sync: { readonly phase: string } | null };
+type Status = { readonly pid: number; readonly paxos: Paxos; readonly sync: { readonly phase: string; readonly synchronizing: boolean } | null };
 
 const node = (at: number): ReadyNode => ready.nodes[at] as ReadyNode;
 const statusOf = async (at: number): Promise<Status | null> => {
@@ -66,15 +66,15 @@ test(
       for (;;) {
         const now = await statusOf(2);
         if (now === null) continue;
-        if (now.sync !== null) {
+        if (now.sync?.synchronizing === true) {
           seen.add(now.sync.phase);
           expect(await healthOf(2)).not.toBe(200);
           // half a store is not read, whatever one asks
           const read = await fetch(`${node(2).admin}/kv/small%2F1?consistency=local`).catch(() => null);
-          if (read !== null && (await statusOf(2))?.sync != null) expect(read.status).toBe(503);
+          if (read !== null && (await statusOf(2))?.sync?.synchronizing === true) expect(read.status).toBe(503);
         }
         status = now;
-        if (now.sync?.phase === wanted || (await healthOf(2)) === 200) break;
+        if ((now.sync?.synchronizing === true && now.sync.phase === wanted) || (await healthOf(2)) === 200) break;
       }
       await kill(2, status.pid);
       await put(round % 2, `between/${round}`, "written while c was down");

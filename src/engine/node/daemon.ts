@@ -11,6 +11,7 @@ import { CLIENT, type NodeId } from "../base/ids.ts";
 import { answerAdmin, type Health, type Metric, type Missing } from "../gateway/admin.ts";
 import { type LogStatus, logStatus } from "../gateway/log-status.ts";
 import type { MergeConfig } from "../merge/config.ts";
+import type { SyncStatus } from "../sync/status.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import { assembleDaemon, type DaemonAnswer, type DaemonRequest } from "./assemble.ts";
 import type { NodeConfig } from "./config.ts";
@@ -24,7 +25,7 @@ import { type Listener, listenLinks } from "./link.ts";
 import { lockFile } from "./lock.ts";
 import { answerLog } from "./log-routes.ts";
 import { type MergeChild, startMergeChild } from "./merge-child.ts";
-import { openReplica, type Replica, type SyncProgress } from "./replica.ts";
+import { openReplica, type Replica } from "./replica.ts";
 import { removeRunning, writeRunning } from "./running.ts";
 
 /** How often the disk is asked for its free space. */
@@ -245,9 +246,9 @@ class NodeDaemon implements Daemon {
 
   private health(): Health {
     const { replica } = this;
-    const syncing = replica?.syncing() ?? null;
+    const sync = replica?.sync() ?? null;
     const missing = [...this.missing];
-    if (syncing !== null) missing.push(syncStep(syncing));
+    if (sync?.synchronizing === true) missing.push(syncStep(sync));
     else if (replica !== null && !replica.hasQuorum()) missing.push(NO_QUORUM);
     return { ready: missing.length === 0, missing };
   }
@@ -267,7 +268,7 @@ class NodeDaemon implements Daemon {
       members: node.members.map(({ name, roles }) => ({ id: name, roles })),
       log: this.logStatus(),
       paxos: this.replica?.facts() ?? null,
-      sync: this.replica?.syncing() ?? null,
+      sync: this.replica === null ? null : { ...this.replica.sync(), explain: this.replica.explainSync() },
       links: this.listener?.stats() ?? null,
     };
   }
@@ -342,7 +343,7 @@ class NodeDaemon implements Daemon {
 /** Of the replica, by how far it is with the versions. */
 const VERSIONS = ["first", "last", "applied"] as const;
 /** How far a sync is, by its phase: how much there is to copy is not known before it was copied. */
-const SYNC_PERCENT: Readonly<Record<SyncProgress["phase"], number>> = {
+const SYNC_PERCENT: Readonly<Record<SyncStatus["phase"], number>> = {
   probing: 0,
   requested: 5,
   clearing: 10,
@@ -352,8 +353,8 @@ const SYNC_PERCENT: Readonly<Record<SyncProgress["phase"], number>> = {
   joined: 100,
 };
 
-function syncStep({ phase, provider, version, chunks }: SyncProgress): Missing {
-  const copied = version === null ? "" : `, ${chunks} chunks of its version ${version} are here`;
+function syncStep({ phase, provider, copy }: SyncStatus): Missing {
+  const copied = copy === null ? "" : `, ${copy.chunks} chunks of its version ${copy.version} are here`;
   const from = provider === null ? "looks for a provider" : `copies the store of ${provider}`;
   return step("store", "sync", SYNC_PERCENT[phase], `${phase}: ${from}${copied}`);
 }

@@ -7,7 +7,8 @@ import type { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { factsOf, type ReplicaFacts } from "../paxos/paxos.ts";
 import { PAXOS_TIMING, type PaxosConfig } from "../paxos/state.ts";
-import { DEFAULT_LIMITS, type RequesterPhase, SYNC_TIMING, type SyncConfig } from "../sync/state.ts";
+import { DEFAULT_LIMITS, SYNC_TIMING, type SyncConfig } from "../sync/state.ts";
+import { explain, type SyncStatus, statusOf } from "../sync/status.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import { birthOf } from "./birth.ts";
 import type { NodeConfig } from "./config.ts";
@@ -22,21 +23,13 @@ const KEEP_COUNT = 500;
 const CLUSTER_BYTES = 8;
 const NONCE_BYTES = 8;
 
-/** How far a node is with taking over another one's store. */
-export type SyncProgress = {
-  readonly phase: RequesterPhase;
-  readonly provider: NodeId | null;
-  /** The version of the provider's snapshot, and how many of its chunks are on disk. */
-  readonly version: number | null;
-  readonly chunks: number | null;
-};
-
 export type Replica = Pick<Driver<Request, Answer>, "request" | "ended" | "close"> & {
   /** Whether a peer's request is the replica's. */
   handles(body: Request): boolean;
   facts(): ReplicaFacts;
-  /** Null unless the store is being replaced. */
-  syncing(): SyncProgress | null;
+  sync(): SyncStatus;
+  /** Why it synchronises, or need not, a line each. */
+  explainSync(): readonly string[];
   /** This node leads, or follows a leader it heard of within a lease. */
   hasQuorum(): boolean;
 };
@@ -56,10 +49,8 @@ export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): 
     ended: driver.ended,
     handles: core.handles,
     facts,
-    syncing: () => {
-      const { phase, flag, provider, durable } = core.sync.requester;
-      return flag === null ? null : { phase, provider, version: durable?.version ?? null, chunks: durable?.number ?? null };
-    },
+    sync: () => statusOf(core.sync, performance.now()),
+    explainSync: () => explain(core.sync, facts(), performance.now()),
     hasQuorum: () => {
       const { phase, leader, isSettledLeader } = facts();
       return phase === "leading" ? isSettledLeader : phase === "following" && leader !== null;

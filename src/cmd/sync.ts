@@ -1,0 +1,74 @@
+/**
+ * `cairn sync`: nodes that copy another one's store, and the versions that are kept for them (sync.md section 4.7). Asks
+ * every node for its own view; what is shown is how it was when each of them answered.
+ */
+import { EngineError } from "../engine/base/errors.ts";
+import { askNodes, type NodeAnswer, resolveCluster } from "./cluster.ts";
+import { command } from "./spec.ts";
+import { formatTable } from "./table.ts";
+
+type Fields = Readonly<Record<string, unknown>>;
+
+const status = command({
+  name: "sync status",
+  summary: "Say which nodes copy another one's store, how far they are, and what is held for them",
+  args: [],
+  options: [],
+  errors: ["UNAVAILABLE", "NOT_FOUND"],
+  examples: ["cairn sync status", "cairn sync status --json"],
+  async run(ctx) {
+    const answers = await askNodes(await resolveCluster(ctx.cluster), "/status", ctx.timeoutMs);
+    const rows = answers.map((answer) => ({ id: answer.node.id, ...(answer.error === null ? withoutReasons(syncOf(answer)) : failureOf(answer)) }));
+    await ctx.answer(rows, formatTable([["NODE", "PHASE", "FROM", "VERSION", "CHUNKS", "FLOOR", "PROVIDES", "HOLDS"], ...answers.map(rowOf)]));
+    mustHaveAnswered(answers);
+  },
+});
+
+const explain = command({
+  name: "sync explain",
+  summary: "Say why a node copies another one's store, or need not; from whom, and why from nobody else",
+  args: [{ name: "node", means: "the node in question" }],
+  options: [],
+  errors: ["UNAVAILABLE", "NOT_FOUND", "UNKNOWN_NODE"],
+  examples: ["cairn sync explain c"],
+  async run(ctx) {
+    const cluster = await resolveCluster(ctx.cluster);
+    const node = cluster.nodes.find(({ id }) => id === ctx.args.node);
+    if (node === undefined) throw new EngineError("UNKNOWN_NODE", `${ctx.args.node} is none of ${cluster.nodes.map(({ id }) => id).join(", ")}`);
+    const [answer] = await askNodes({ ...cluster, nodes: [node] }, "/status", ctx.timeoutMs);
+    if (answer === undefined || answer.error !== null) throw answer?.error ?? new EngineError("UNAVAILABLE", `${node.id} did not answer`);
+    const reasons = syncOf(answer)["explain"];
+    const lines = Array.isArray(reasons) ? reasons.map(String) : [`${node.id} does not say why`];
+    await ctx.answer({ id: node.id, explain: lines }, lines.join("\n"));
+  },
+});
+
+const fieldsOf = (value: unknown): Fields => (typeof value === "object" && value !== null ? (value as Fields) : {});
+const syncOf = ({ value }: NodeAnswer): Fields => fieldsOf(value?.["sync"]);
+const withoutReasons = ({ explain: _, ...rest }: Fields): Fields => rest;
+const failureOf = ({ error }: NodeAnswer): Fields => ({ error: { code: error?.code ?? "FAILED", message: error?.message ?? "" } });
+const countOf = (list: unknown): string => (Array.isArray(list) && list.length > 0 ? String(list.length) : "-");
+
+function rowOf(answer: NodeAnswer): string[] {
+  if (answer.error !== null) return [answer.node.id, answer.error.code];
+  const sync = syncOf(answer);
+  const copy = fieldsOf(sync["copy"]);
+  const cell = (value: unknown): string => String(value ?? "-");
+  const phase = sync["synchronizing"] === true ? cell(sync["phase"]) : "-";
+  return [
+    answer.node.id,
+    phase,
+    phase === "-" ? "-" : cell(sync["provider"]),
+    cell(copy["version"]),
+    cell(copy["chunks"]),
+    cell(sync["floor"]),
+    countOf(sync["provides"]),
+    countOf(sync["holds"]),
+  ];
+}
+
+function mustHaveAnswered(answers: readonly NodeAnswer[]): void {
+  if (answers.every(({ error }) => error !== null)) throw new EngineError("UNAVAILABLE", `none of the ${answers.length} nodes answered`);
+}
+
+export const syncCommands = [status, explain];
