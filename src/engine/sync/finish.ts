@@ -20,7 +20,9 @@ export function afterCopy(turn: Turn): void {
   const { state } = turn;
   const { cursor, root } = state.requester;
   if (cursor === null) return;
-  if (root !== null && cursor.oldest === cursor.version && cursor.position === cursor.version) {
+  // a snapshot may be older than what this node had when its flag was set: then what follows is replayed like anything else
+  const isWhole = cursor.version >= state.requester.floor || mutant("sync.floor-ignored");
+  if (root !== null && isWhole && cursor.oldest === cursor.version && cursor.position === cursor.version) {
     state.requester.verify = { version: cursor.version, root };
     startScan(turn);
     return;
