@@ -35,6 +35,7 @@ const nodeRun = command({
   options: [
     { name: "dir", form: "string", value: "DIR", default: ".", means: "the node's folder" },
     { name: "no-merge", form: "flag", means: "on the primary: do not run the merge loop" },
+    { name: "paranoid", form: "flag", means: "keep the replicated store in memory too, compare every read of it, and stop at the first difference" },
     { name: "stdin", form: "flag", means: "stop when stdin ends: for a parent process" },
   ],
   errors: ["NOT_FOUND", "NODE_RUNNING", "BAD_CONFIG", "IDENTITY_MODE", "STORE_TRUNCATED", "STORE_SYNC_FAILED", "UNAVAILABLE"],
@@ -45,7 +46,7 @@ const nodeRun = command({
     const { signal } = ctx;
     const stdinEnd = ctx.options.stdin ? inputEnd() : new Promise<void>(() => {});
     const node = await loadNode(resolve(ctx.options.dir));
-    const daemon = await startDaemon(node, { merge: !ctx.options["no-merge"], version: versionLine, note: ctx.note });
+    const daemon = await startDaemon(node, { merge: !ctx.options["no-merge"], paranoid: ctx.options.paranoid, version: versionLine, note: ctx.note });
     try {
       await ctx.answer(daemon.ready, JSON.stringify(daemon.ready));
       await Promise.race([daemon.ended, stdinEnd, aborted(signal)]);

@@ -28,6 +28,7 @@ export const up = command({
     },
     { name: "run", form: "string", value: "CMD", means: "run a shell command beside the cluster, stop when it ends, exit with its status" },
     { name: "no-merge", form: "flag", means: "start without the merge loop, to run its steps by hand" },
+    { name: "paranoid", form: "flag", means: "each node keeps its replicated store in memory too, and compares" },
     { name: "restart", form: "flag", means: "start a node again when it dies" },
     { name: "backupquorum", form: "count", value: "K", means: "so many secondaries have verified what is signed (1, or 0 without secondaries)" },
     { name: "storagequorum", form: "count", value: "N", means: "so many storage nodes have an entry on disk before its receipt (2, or 1 with one node)" },
@@ -44,7 +45,12 @@ export const up = command({
     const lock = await lockFile(join(dir, "lock.up"), { busy: "NODE_RUNNING" });
     closers.defer(() => lock.release());
     const cluster = await openCluster(dir, ctx.options);
-    const processes = new ClusterProcesses(cluster, { merge: !ctx.options["no-merge"], restart: ctx.options.restart, note: ctx.note });
+    const processes = new ClusterProcesses(cluster, {
+      merge: !ctx.options["no-merge"],
+      paranoid: ctx.options.paranoid,
+      restart: ctx.options.restart,
+      note: ctx.note,
+    });
     closers.defer(() => processes.stop());
     const nodes = await Promise.race([processes.start(), aborted(signal)]);
     if (nodes === undefined) return; // told to stop before it was ready

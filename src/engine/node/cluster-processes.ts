@@ -30,6 +30,7 @@ const LAST_LINE_CHARS_MAX = 2_000;
 
 export type ClusterOptions = {
   readonly merge: boolean;
+  readonly paranoid?: boolean;
   readonly restart: boolean;
   /** One line for people. */
   readonly note: (text: string) => void;
@@ -105,7 +106,9 @@ export class ClusterProcesses {
   private async startNode(node: ClusterNode): Promise<void> {
     await Promise.race([awaitEnd(node), this.stopped.promise]);
     if (this.isStopping) throw stoppingError();
-    const words = ["node", "run", "--dir", node.dir, "--stdin", "--json", ...(this.options.merge ? [] : ["--no-merge"])];
+    const words = ["node", "run", "--dir", node.dir, "--stdin", "--json"];
+    if (!this.options.merge) words.push("--no-merge");
+    if (this.options.paranoid === true) words.push("--paranoid");
     const child: Child = Bun.spawn(selfCommand(...words), { stdin: "pipe", stdout: "pipe", stderr: "pipe", env: selfEnvironment() });
     this.children.add(child);
     void child.exited.then(() => this.children.delete(child));

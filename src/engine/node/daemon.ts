@@ -38,6 +38,8 @@ const GRACE_MS = 2_000;
 export type DaemonOptions = {
   /** Whether the primary runs the merge loop. */
   readonly merge: boolean;
+  /** Keep the replicated store in memory too, and compare every read of it (sync.md section 2.4). */
+  readonly paranoid?: boolean;
   /** Shown by `/status`. */
   readonly version: string;
   /** One line for people. */
@@ -115,7 +117,7 @@ class NodeDaemon implements Daemon {
     await removeRunning(node.dir); // of a run that was killed
     const admin = await this.listenAdmin();
     await mkdir(join(node.dir, node.merge.folder), { recursive: true });
-    const disk = await openDisk(node.dir, { create: false });
+    const disk = await openDisk(node.dir, { create: false, paranoid: options.paranoid === true });
     this.disk = disk;
     this.closers.push(() => disk.close());
     this.missing = this.missing.filter(({ task }) => task !== "store");
