@@ -1,0 +1,176 @@
+/**
+ * Histories of concurrent clients on three real nodes, through kills and stops, judged from outside (sync.md I13): Porcupine
+ * finds an order in which one copy of each key would have answered like that, and afterwards all stores are equal.
+ * Needs Go, so it runs in the ci tier; on the compiled binary.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { COMPILED, eventually, type Ready, type ReadyNode, UpBench } from "../node/up-bench.ts";
+
+const BUILD_MS_MAX = 300_000;
+const LIMIT_MS = 400_000;
+const OPERATIONS_MIN = 10_000;
+/** Few, so that clients meet; enough that unknown outcomes, which the judge must try everywhere, spread. */
+const KEYS = 12;
+const CLIENTS = 10;
+/** A node that is stopped answers nobody: longer than its requests' own limit of 5 s. */
+const ASK_MS = 8_000;
+const FAULTS = 10;
+
+let bench: UpBench;
+let ready: Ready;
+
+beforeAll(async () => {
+  bench = await UpBench.open(COMPILED);
+  const go = Bun.spawn(["go", "build", "-o", join(bench.folder, "linearizable"), "./cmd/linearizable"], { cwd: import.meta.dir, stderr: "inherit" });
+  expect(await go.exited).toBe(0);
+  ({ ready } = await bench.up("--no-merge"));
+}, BUILD_MS_MAX);
+afterAll(async () => {
+  await bench[Symbol.asyncDispose]();
+  await rm(bench.folder, { recursive: true, force: true });
+});
+
+type Operation = {
+  readonly client: number;
+  readonly op: "get" | "put" | "cas" | "delete";
+  readonly key: string;
+  readonly value?: string;
+  readonly expected?: string | null;
+  readonly out?: string | null;
+  readonly failed?: boolean;
+  readonly call: number;
+  /** Null where nobody knows the outcome. */
+  readonly return: number | null;
+};
+type Seen = { readonly value: string; readonly version: number };
+
+const node = (at: number): ReadyNode => ready.nodes[at] as ReadyNode;
+const nowNs = (): number => Math.round(performance.now() * 1e6);
+const pick = (count: number): number => Math.floor(Math.random() * count);
+const healthOf = async (at: number): Promise<number> => (await fetch(`${node(at).admin}/health`).catch(() => ({ status: 0 }))).status;
+
+class Client {
+  private readonly number: number;
+  private readonly history: Operation[];
+  private readonly seen = new Map<string, Seen>();
+  private count = 0;
+
+  constructor(number: number, history: Operation[]) {
+    this.number = number;
+    this.history = history;
+  }
+
+  async once(): Promise<void> {
+    const key = `key-${pick(KEYS)}`;
+    const dice = Math.random();
+    const known = this.seen.get(key);
+    if (dice < 0.5) await this.get(key);
+    else if (dice < 0.8 || known === undefined) await this.write("put", key, {});
+    else if (dice < 0.95) await this.write("cas", key, { "if-match": `"${known.version}"` }, known.value);
+    else await this.write("delete", key, {});
+  }
+
+  private async get(key: string): Promise<void> {
+    const call = nowNs();
+    const answer = await this.ask(key, { method: "GET" });
+    // a read that failed says nothing about the key
+    if (typeof answer === "string" || (answer.status !== 200 && answer.status !== 404)) return;
+    const out = answer.status === 200 ? answer.text : null;
+    this.history.push({ client: this.number, op: "get", key, out, call, return: nowNs() });
+    if (out !== null) this.seen.set(key, { value: out, version: answer.version });
+  }
+
+  private async write(op: "put" | "cas" | "delete", key: string, headers: Record<string, string>, expected: string | null = null): Promise<void> {
+    const value = `${this.number}.${++this.count}`;
+    const call = nowNs();
+    const answer = await this.ask(key, op === "delete" ? { method: "DELETE" } : { method: "PUT", headers, body: value });
+    const done = { client: this.number, op, key, value, expected, call };
+    if (answer === "unheard") return;
+    if (answer === "unknown" || answer.code === "PAXOS_OUTCOME_UNKNOWN") this.history.push({ ...done, return: null });
+    else if (answer.status === 412) this.history.push({ ...done, failed: true, return: nowNs() });
+    else if (answer.status < 300) {
+      this.history.push({ ...done, return: nowNs() });
+      if (op !== "delete") this.seen.set(key, { value, version: answer.version });
+    } else expect(answer.code).toBeOneOf(["PAXOS_NO_QUORUM", "NOT_READY"]); // surely not done
+  }
+
+  private async ask(key: string, init: RequestInit): Promise<"unheard" | "unknown" | { status: number; text: string; version: number; code: string }> {
+    try {
+      const answer = await fetch(`${node(pick(3)).admin}/kv/${key}`, { ...init, signal: AbortSignal.timeout(ASK_MS) });
+      const text = await answer.text();
+      const code = answer.status === 503 ? (JSON.parse(text) as { error: { code: string } }).error.code : "";
+      return { status: answer.status, text, version: Number(answer.headers.get("x-cairn-version")), code };
+    } catch (error) {
+      return error instanceof Error && "code" in error && error.code === "ConnectionRefused" ? "unheard" : "unknown";
+    }
+  }
+}
+
+/** Kills a node and starts it again, or stops it for longer than two leases. */
+async function fault(pids: number[]): Promise<void> {
+  const at = pick(3);
+  const pid = pids[at] as number;
+  if (Math.random() < 0.5) {
+    process.kill(pid, "SIGSTOP");
+    await Bun.sleep(2_500);
+    process.kill(pid, "SIGCONT");
+  } else {
+    process.kill(pid, "SIGKILL");
+    await eventually(
+      () => healthOf(at),
+      (status) => status === 0,
+    );
+    pids[at] = bench.spawn("node", "run", "--dir", node(at).dir, "--no-merge", "--stdin").pid;
+  }
+  for (const each of [0, 1, 2])
+    await eventually(
+      () => healthOf(each),
+      (status) => status === 200,
+      30_000,
+    );
+}
+
+test(
+  `${OPERATIONS_MIN} operations and more through ${FAULTS} faults are linearizable, and the stores end equal`,
+  async () => {
+    const history: Operation[] = [];
+    const pids = ready.nodes.map(({ pid }) => pid);
+    let isOver = false;
+    const clients = Array.from({ length: CLIENTS }, async (_, number) => {
+      const client = new Client(number, history);
+      while (!isOver || history.length < OPERATIONS_MIN) await client.once();
+    });
+    for (let round = 0; round < FAULTS; round++) {
+      await fault(pids);
+      await Bun.sleep(500);
+    }
+    isOver = true;
+    await Promise.all(clients);
+    expect(history.length).toBeGreaterThanOrEqual(OPERATIONS_MIN);
+    expect(history.filter((each) => each.op !== "get" && each.return !== null).length).toBeGreaterThan(OPERATIONS_MIN / 10);
+
+    const judge = Bun.spawn([join(bench.folder, "linearizable")], {
+      stdin: new Blob([history.map((each) => `${JSON.stringify(each)}\n`).join("")]),
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const [status, said, why] = await Promise.all([judge.exited, judge.stdout.text(), judge.stderr.text()]);
+    expect([status, why]).toEqual([0, ""]);
+    expect(JSON.parse(said)).toMatchObject({ operations: history.length, linearizable: true });
+
+    const lasts = async (): Promise<number[]> =>
+      Promise.all([0, 1, 2].map(async (at) => ((await (await fetch(`${node(at).admin}/status`)).json()) as { paxos: { applied: number } }).paxos.applied));
+    await eventually(lasts, (applied) => new Set(applied).size === 1);
+    for (const [left, right] of [
+      [0, 1],
+      [0, 2],
+      [1, 2],
+    ] as const) {
+      const diff = await bench.run("store", "diff", node(left).dir, node(right).dir, "--db", "replicated");
+      expect([diff.stdout, diff.status]).toEqual([expect.stringContaining("equal"), 0]);
+    }
+  },
+  LIMIT_MS,
+);
