@@ -141,6 +141,10 @@ export function onHoldAck(turn: Turn, transfer: Transfer, requestId: number, ask
     else transfer.heldFromMs = Math.max(transfer.heldFromMs ?? 0, sentMs);
     return;
   }
+  if (transfer.oldest !== null && ack.first > transfer.oldest + 1) {
+    abort(turn, transfer, "trimmed"); // what the copy must be replayed from went before the hold began
+    return;
+  }
   transfer.heldFromMs = Math.max(transfer.heldFromMs ?? 0, sentMs);
   disarm(turn, timerOf(transfer, "hold"));
   arm(turn, timerOf(transfer, "renew"), timingOf(turn).holdRenewMs);
@@ -208,10 +212,6 @@ function startStream(turn: Turn, transfer: Transfer): void {
     return;
   }
   invariant(own.first === ack.first, `first version ${own.first} here, ${ack.first} at the leader that holds it`);
-  if (transfer.oldest !== null && ack.first > transfer.oldest + 1) {
-    abort(turn, transfer, "trimmed");
-    return;
-  }
   enter(transfer, "streaming");
   mark(turn, "sync.streaming", `first ${own.first}, as the leader says`);
   takeView(turn, transfer);
