@@ -175,9 +175,10 @@ function clear(turn: Turn): void {
 
 export function onCleared(turn: Turn): void {
   const { requester } = turn.state;
-  if (requester.phase !== "clearing" || requester.flag === null) return;
+  if (requester.flag === null) return;
+  requester.flag = { ...requester.flag, isCleared: true }; // also where the transfer was given up meanwhile
+  if (requester.phase !== "clearing") return;
   requester.isCleared = true;
-  requester.flag = { ...requester.flag, isCleared: true };
   mark(turn, "sync.cleared", `flag and floor ${requester.floor} durable, then every key cleared`);
   begin(turn);
 }
