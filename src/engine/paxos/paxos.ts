@@ -205,6 +205,7 @@ function onFull(turn: Turn, ticket: number): void {
   state.writing.delete(ticket);
   state.isInDoubt = true;
   state.isFull = true;
+  state.fetching = null; // its request and its timer may have been listed behind this write
   arm(turn, SPACE_TIMER, SPACE_MS);
   mark(turn, "paxos.full", "disk full: votes nothing until it has been read again");
   fall(turn);
