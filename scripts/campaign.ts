@@ -11,6 +11,7 @@ import { type KillPoint, KillRun, planKills, pointText } from "../test/faults/ki
 const RESULTS = "test/campaigns.md";
 const BINARY = "dist/cairn";
 const SEEDS = 2_000;
+const SYNC_SEEDS = 10_000;
 const KILLS = 100;
 /** Another seed is another campaign: it draws other points. */
 const KILL_SEED = 2_026;
@@ -20,10 +21,15 @@ type Campaign = { readonly name: string; readonly means: string; run(words: read
 type Row = Readonly<Record<string, unknown>>;
 
 const campaigns: readonly Campaign[] = [
-  { name: "merge-seeds", means: `${SEEDS} seeds of the merge (or: merge-seeds N|A..B)`, run: ([seeds]) => mergeSeeds(seeds ?? String(SEEDS)) },
+  { name: "merge-seeds", means: `${SEEDS} seeds of the merge (or: merge-seeds N|A..B)`, run: ([seeds]) => runSeeds("merge", seeds ?? String(SEEDS)) },
   { name: "merge-mutants", means: "each planted mistake, hunted from the first seed on", run: mergeMutants },
   { name: "merge-grid", means: "a crash at every boundary of a merge, of the node and of the cluster", run: mergeGrid },
   { name: "merge-kill", means: `${KILLS} kill -9 of real processes under load (or: merge-kill COUNT SEED)`, run: mergeKill },
+  {
+    name: "sync-seeds",
+    means: `${SYNC_SEEDS} seeds of the replicated store (or: sync-seeds N|A..B)`,
+    run: ([seeds]) => runSeeds("sync", seeds ?? String(SYNC_SEEDS)),
+  },
   { name: "merge-bench", means: "three rounds of a million entries beside Tessera, which wants Go (or: merge-bench --entries N …)", run: mergeBench },
 ];
 
@@ -69,9 +75,9 @@ async function rowsOf(command: readonly string[], onRow: (row: Row) => void): Pr
   return child.exited;
 }
 
-async function mergeSeeds(seeds: string): Promise<Outcome> {
+async function runSeeds(area: string, seeds: string): Promise<Outcome> {
   let row: Row = {};
-  const status = await rowsOf([BINARY, "sim", "run", "--area", "merge", "--seeds", seeds, "--json"], (each) => {
+  const status = await rowsOf([BINARY, "sim", "run", "--area", area, "--seeds", seeds, "--json"], (each) => {
     row = each;
   });
   const violations = (row["violations"] ?? []) as readonly { reproduce: string; invariant: string }[];
