@@ -150,10 +150,13 @@ export function settleOutcomes(turn: Turn, entry: Entry): void {
   }
 }
 
-/** The outcomes of a proposal wait for it. Whatever was to become of this version under an older ballot never will. */
+/**
+ * The outcomes of a proposal wait for it. What this version was to become under an older ballot may lie with a member that this
+ * leader's COLLECT did not hear, and be found by the next one: until some value is chosen nobody knows (seed 1148).
+ */
 export function awaitVersion(turn: Turn, entry: Entry, list: readonly Outcome[]): void {
   const { outcomes } = turn.state;
-  for (const outcome of outcomes.get(entry.version)?.list ?? []) giveUp(turn, outcome, "PAXOS_NO_QUORUM");
+  for (const outcome of outcomes.get(entry.version)?.list ?? []) giveUp(turn, outcome, "PAXOS_OUTCOME_UNKNOWN");
   outcomes.delete(entry.version);
   if (list.length > 0) outcomes.set(entry.version, { hash: entry.hash, list });
 }
