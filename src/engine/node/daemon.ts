@@ -146,7 +146,7 @@ class NodeDaemon implements Daemon {
   private openCore(disk: Disk): Driver<DaemonRequest, DaemonAnswer> {
     const { node } = this;
     const config: MergeConfig = { ...node.merge, boot: this.boot };
-    const links = new MemberLinks(node, (peer, reason) => this.mark(`link.lost.${reason.code}`, `${peer}: ${reason.message}`));
+    const links = new MemberLinks(node, this.linkLost);
     const core = openDriver({ core: assembleDaemon(config), disk, connect: links.connect, mark: (name) => this.mark(name) });
     this.closers.push(async () => {
       links.close();
@@ -158,8 +158,8 @@ class NodeDaemon implements Daemon {
   }
 
   private openReplica(disk: Disk): Replica {
-    const linkLost = (peer: NodeId, reason: EngineError): void => this.mark(`link.lost.${reason.code}`, `${peer}: ${reason.message}`);
-    const replica = openReplica(this.node, disk, { mark: (name, text) => this.mark(name, text), linkLost });
+    const hooks = { mark: (name: string, text?: string) => this.mark(name, text), linkLost: this.linkLost, isSpaceLow: () => this.isSpaceLow === true };
+    const replica = openReplica(this.node, disk, hooks);
     this.replica = replica;
     this.closers.push(() => replica.close());
     void replica.ended.then((end) => end.kind === "halt" && this.halt(new EngineError(end.code, end.detail)));
@@ -240,6 +240,8 @@ class NodeDaemon implements Daemon {
     this.merge = child;
     this.closers.push(() => child.close());
   }
+
+  private readonly linkLost = (peer: NodeId, reason: EngineError): void => this.mark(`link.lost.${reason.code}`, `${peer}: ${reason.message}`);
 
   private mark(name: string, text?: string): void {
     this.marks.set(name, (this.marks.get(name) ?? 0) + 1);

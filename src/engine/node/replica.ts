@@ -34,12 +34,17 @@ export type Replica = Pick<Driver<Request, Answer>, "request" | "ended" | "close
   hasQuorum(): boolean;
 };
 
-export type ReplicaHooks = { readonly mark: (name: string, text?: string) => void; readonly linkLost: (peer: NodeId, reason: EngineError) => void };
+export type ReplicaHooks = {
+  readonly mark: (name: string, text?: string) => void;
+  readonly linkLost: (peer: NodeId, reason: EngineError) => void;
+  /** As the node saw it last: the core asks at every step, so nobody asks the disk for it. */
+  readonly isSpaceLow: () => boolean;
+};
 
 export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): Replica {
   const paxos = paxosConfig(node, birthOf(disk, node.dir));
   const registers = [{ log: node.merge.log, epoch: node.merge.epoch, primary: node.merge.primary }];
-  const core = assembleMember({ paxos, registers, sync: syncConfig(paxos), views: disk.views(), isNearlyFull: () => disk.isNearlyFull() });
+  const core = assembleMember({ paxos, registers, sync: syncConfig(paxos), views: disk.views(), isNearlyFull: hooks.isSpaceLow });
   const links = new MemberLinks(node, hooks.linkLost);
   const driver = openDriver({ core, disk, connect: links.connect, mark: hooks.mark });
   driver.start();
