@@ -24,6 +24,7 @@ import { initialPaxos, type PaxosConfig, type PaxosState } from "../paxos/state.
 import type { SyncCall, SyncPorts, SyncState } from "../sync/state.ts";
 import { stepSync } from "../sync/sync.ts";
 import { type Answer, type Request, refused } from "../wire/messages.ts";
+import { numbered, routed } from "./parts.ts";
 
 /** What a daemon is asked: by peers, and by its own node's HTTP side. */
 export type DaemonRequest = Request | AddRequest | SpaceRequest;
@@ -58,45 +59,9 @@ export function assembleDaemon(config: MergeConfig): DaemonCore {
   return { name: "daemon", step: (event, snap) => stepParts(parts, event, snap) };
 }
 
-/**
- * One process, several cores: a request goes to the part that handles it; tickets, request ids and timers carry the
- * part's number, so that what comes back finds its way.
- */
 function stepParts(parts: readonly Part[], event: Event<DaemonRequest, Answer>, snap: Snapshot): readonly Effect<Request, DaemonAnswer>[] {
-  const count = parts.length;
-  const run = (index: number, own: Event<DaemonRequest, Answer>): readonly Effect<Request, DaemonAnswer>[] =>
-    (parts[index] as Part).step(own, snap).map((effect) => numbered(effect, index, count));
-  switch (event.kind) {
-    case "request":
-      return run(
-        parts.findIndex((part) => part.handles(event.body)),
-        event,
-      );
-    case "stored":
-    case "full":
-      return run(event.ticket % count, { ...event, ticket: Math.floor(event.ticket / count) });
-    case "message":
-      return run(event.requestId % count, { ...event, requestId: Math.floor(event.requestId / count) });
-    case "timer":
-      return run(Number(event.timer.slice(0, 1)), { ...event, timer: event.timer.slice(2) });
-    case "start":
-    case "lost":
-      return parts.flatMap((_, index) => run(index, event));
-  }
-}
-
-function numbered(effect: Effect<Request, DaemonAnswer>, index: number, count: number): Effect<Request, DaemonAnswer> {
-  switch (effect.kind) {
-    case "write":
-      return { ...effect, ticket: effect.ticket * count + index };
-    case "send":
-      return { ...effect, requestId: effect.requestId * count + index };
-    case "arm":
-    case "disarm":
-      return { ...effect, timer: `${index}.${effect.timer}` };
-    default:
-      return effect;
-  }
+  const steps = routed(event, parts.length, (body) => parts.findIndex((part) => part.handles(body)));
+  return steps.flatMap(([part, own]) => (parts[part] as Part).step(own, snap).map((effect) => numbered(effect, part, parts.length)));
 }
 
 function stepFind(config: MergeConfig, event: Event<DaemonRequest, Answer>, snap: Snapshot): readonly Effect<Request, DaemonAnswer>[] {

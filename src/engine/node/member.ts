@@ -4,17 +4,15 @@
  * version, what is held against trimming, that only a sync helps, and that something changed. Both drivers run this core.
  */
 import type { Core, Effect, Event, Snapshot } from "../base/effects.ts";
-import { beginSync, endSync, factsOf, isPaxosRequest, setHeld, stepPaxos } from "../paxos/paxos.ts";
 import { commitP99Us } from "../paxos/proposer.ts";
-import { clusterService } from "../paxos/service-cluster.ts";
-import { kvService } from "../paxos/service-kv.ts";
-import { logService, type RegisterOwner } from "../paxos/service-log.ts";
-import type { Service } from "../paxos/services.ts";
-import { initialPaxos, isSettled, leasesHold, type PaxosConfig, type PaxosState } from "../paxos/state.ts";
+import type { RegisterOwner } from "../paxos/service-log.ts";
+import { isSettled, leasesHold, type PaxosConfig, type PaxosState } from "../paxos/state.ts";
 import { heldFrom } from "../sync/hold.ts";
 import { initialSync, type PaxosFacts, type SyncCall, type SyncConfig, type SyncState, type Views } from "../sync/state.ts";
 import { isSyncRequest, mustAbstain, stepSync, takeSynced } from "../sync/sync.ts";
 import type { Answer, Request } from "../wire/messages.ts";
+import { assembleReplica, type ReplicaCore } from "./assemble.ts";
+import { numbered, routed } from "./parts.ts";
 
 export type MemberRequest = Request | SyncCall;
 type MemberEvent = Event<MemberRequest, Answer>;
@@ -36,11 +34,9 @@ export type MemberOptions = {
   readonly isNearlyFull: () => boolean;
 };
 
-/** Tickets, request ids and timers carry the part's number, so that what comes back finds its way. */
 const PAXOS = 0;
 const SYNC = 1;
-type Part = typeof PAXOS | typeof SYNC;
-type Effects = Record<Part, MemberEffect[]>;
+type Effects = Record<typeof PAXOS | typeof SYNC, MemberEffect[]>;
 const PARTS = 2;
 /** A call of one part to the other: nobody waits for its answer. */
 const NOBODY = 0;
@@ -49,9 +45,9 @@ export function assembleMember(options: MemberOptions): MemberCore {
   const member = new Member(options);
   return {
     name: "member",
-    state: member.paxos,
+    state: member.replica.state,
     sync: member.sync,
-    handles: (body) => isSyncRequest(body) || isPaxosRequest(member.services, body),
+    handles: (body) => isSyncRequest(body) || member.replica.handles(body),
     step: (event, snap) => member.step(event, snap),
   };
 }
@@ -69,10 +65,9 @@ const isSame = (a: Told, b: Told): boolean =>
   a.applied === b.applied;
 
 class Member {
-  readonly paxos: PaxosState;
+  readonly replica: ReplicaCore;
   readonly sync: SyncState;
   private readonly options: MemberOptions;
-  readonly services: readonly Service[];
   /** Told by the leader's last LEASE. */
   private toldP99Us: number | null = null;
   /** What the synchronisation was told last. */
@@ -80,27 +75,26 @@ class Member {
 
   constructor(options: MemberOptions) {
     this.options = options;
-    this.paxos = initialPaxos(options.paxos);
+    this.replica = assembleReplica(options.paxos, options.registers);
     this.sync = initialSync(options.sync);
-    this.services = [clusterService, kvService, logService(options.registers)];
   }
 
   step(event: MemberEvent, snap: Snapshot): readonly MemberEffect[] {
     const out: Effects = { [PAXOS]: [], [SYNC]: [] };
     if (event.kind === "request" && event.body.kind === "paxos.lease") this.toldP99Us = event.body.commitP99Us;
-    for (const [part, own] of routed(event)) this.stepPart(part, own, snap, out);
+    for (const [part, own] of routed(event, PARTS, (body) => (isSyncRequest(body) ? SYNC : PAXOS))) this.stepPart(part, own, snap, out);
     // a peer that recovers by Paxos keeps the transfer alive that brought it so far
     if (event.kind === "request" && event.body.kind === "paxos.recent-req") this.tell({ kind: "sync.recent-asked", peer: event.from }, event, snap, out);
     this.carry(event, snap, out);
     return inOrder(out);
   }
 
-  private stepPart(part: Part, event: MemberEvent, snap: Snapshot, out: Effects): void {
+  private stepPart(part: number, event: MemberEvent, snap: Snapshot, out: Effects): void {
     const effects =
       part === SYNC
         ? stepSync(this.sync, event, snap, { views: this.options.views, facts: (upMs) => this.facts(upMs), commitP99Us: (upMs) => this.p99Us(upMs) })
-        : stepPaxos(this.paxos, this.services, event as Event<Request, Answer>, snap);
-    for (const effect of effects) if (effect.kind !== "answer" || effect.id !== NOBODY) out[part].push(numbered(effect, part));
+        : this.replica.step(event as Event<Request, Answer>, snap);
+    for (const effect of effects) if (effect.kind !== "answer" || effect.id !== NOBODY) out[part === SYNC ? SYNC : PAXOS].push(numbered(effect, part, PARTS));
   }
 
   private tell(body: SyncCall, { timeMs, upMs }: MemberEvent, snap: Snapshot, out: Effects): void {
@@ -108,11 +102,12 @@ class Member {
   }
 
   private facts(upMs: number): PaxosFacts {
-    const { phase, leader, first, last, isTrimming, mustSync } = factsOf(this.paxos, upMs);
+    const { state } = this.replica;
+    const { phase, leader, first, last, isTrimming, mustSync } = this.replica.facts(upMs);
     // the epoch of an election that failed may be above the leader's: its ballot is what names a reign
-    const epoch = (this.paxos.leading?.ballot ?? this.paxos.leaderBallot).round;
+    const epoch = (state.leading?.ballot ?? state.leaderBallot).round;
     const isJoined = phase === "following" || phase === "leading";
-    const leads = { isSettled: isSettled(this.paxos), hasLeases: leasesHold(this.paxos, upMs) };
+    const leads = { isSettled: isSettled(state), hasLeases: leasesHold(state, upMs) };
     return {
       epoch,
       leader: isJoined ? leader : null,
@@ -126,21 +121,23 @@ class Member {
   }
 
   private p99Us(upMs: number): number | null {
-    return this.paxos.leading === null ? this.toldP99Us : commitP99Us(this.paxos.leading, upMs);
+    const { leading } = this.replica.state;
+    return leading === null ? this.toldP99Us : commitP99Us(leading, upMs);
   }
 
   /** Until neither has news for the other. Abstaining comes first: what follows in this step is a flagged node's. */
   private carry(event: MemberEvent, snap: Snapshot, out: Effects): void {
-    const { paxos, sync, services } = this;
-    if (mustAbstain(sync) && paxos.phase !== "syncing") for (const effect of beginSync(paxos, services, event, snap)) out[PAXOS].push(numbered(effect, PAXOS));
-    if (takeSynced(sync) !== null) for (const effect of endSync(paxos, services, event, snap)) out[PAXOS].push(numbered(effect, PAXOS));
+    const { replica, sync } = this;
+    if (mustAbstain(sync) && replica.state.phase !== "syncing")
+      for (const effect of replica.beginSync(event, snap)) out[PAXOS].push(numbered(effect, PAXOS, PARTS));
+    if (takeSynced(sync) !== null) for (const effect of replica.endSync(event, snap)) out[PAXOS].push(numbered(effect, PAXOS, PARTS));
     const { leader, epoch, first, isTrimming, mustSync, isSettled: settled, hasLeases } = this.facts(event.upMs);
-    const now: Told = { leader, epoch, isTrimming, mustSync, isSettled: settled, hasLeases, first, applied: paxos.applied };
+    const now: Told = { leader, epoch, isTrimming, mustSync, isSettled: settled, hasLeases, first, applied: replica.state.applied };
     if (!isSame(now, this.told)) {
       this.told = now;
       this.tell({ kind: "sync.facts" }, event, snap, out);
     }
-    setHeld(paxos, heldFrom(sync, event.upMs));
+    replica.hold(heldFrom(sync, event.upMs));
   }
 }
 
@@ -151,38 +148,4 @@ class Member {
 function inOrder({ [PAXOS]: paxos, [SYNC]: sync }: Effects): readonly MemberEffect[] {
   if (sync.length === 0) return paxos;
   return paxos.some(({ kind }) => kind === "write") ? [...sync, ...paxos] : [...paxos, ...sync];
-}
-
-function routed(event: MemberEvent): readonly (readonly [part: Part, event: MemberEvent])[] {
-  switch (event.kind) {
-    case "request":
-      return [[isSyncRequest(event.body) ? SYNC : PAXOS, event]];
-    case "stored":
-    case "full":
-      return [[event.ticket % PARTS === SYNC ? SYNC : PAXOS, { ...event, ticket: Math.floor(event.ticket / PARTS) }]];
-    case "message":
-      return [[event.requestId % PARTS === SYNC ? SYNC : PAXOS, { ...event, requestId: Math.floor(event.requestId / PARTS) }]];
-    case "timer":
-      return [[event.timer.startsWith(`${SYNC}.`) ? SYNC : PAXOS, { ...event, timer: event.timer.slice(2) }]];
-    case "start":
-    case "lost":
-      return [
-        [PAXOS, event],
-        [SYNC, event],
-      ];
-  }
-}
-
-function numbered(effect: MemberEffect, part: Part): MemberEffect {
-  switch (effect.kind) {
-    case "write":
-      return { ...effect, ticket: effect.ticket * PARTS + part };
-    case "send":
-      return { ...effect, requestId: effect.requestId * PARTS + part };
-    case "arm":
-    case "disarm":
-      return { ...effect, timer: `${part}.${effect.timer}` };
-    default:
-      return effect;
-  }
 }
