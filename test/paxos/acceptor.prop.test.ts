@@ -3,11 +3,12 @@
  * ACCEPT is never said below a ballot that was promised, a LAST reports every value whose ACCEPT was said, and both are on
  * disk when they are said.
  */
+
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { type Ballot, compareBallots } from "../../src/engine/paxos/ballot.ts";
-import { hashOf, storedAccepted, storedVote } from "../../src/engine/paxos/records.ts";
-import { ZERO_HASH } from "../../src/engine/paxos/state.ts";
+import { storedAccepted, storedVote } from "../../src/engine/paxos/records.ts";
+import { hashOf, ZERO_HASH } from "../../src/engine/store/versions.ts";
 import type { AnswerOf } from "../../src/engine/wire/messages.ts";
 import { B, batchOf, C, type ReplicaBench, replicaOn, scopeOf } from "./replica-bench.ts";
 

@@ -1,10 +1,10 @@
 /** COLLECT, as one winner of an election sees it (sync.md 3.4 and 3.7): what it takes from the answers, and whose count. */
+
 import { describe, expect, test } from "bun:test";
 import type { NodeId } from "../../src/engine/base/ids.ts";
 import { type Member, putMap } from "../../src/engine/paxos/cluster-map.ts";
-import { hashOf } from "../../src/engine/paxos/records.ts";
-import { ZERO_HASH } from "../../src/engine/paxos/state.ts";
 import { encodeBatch } from "../../src/engine/store/batch.ts";
+import { hashOf, ZERO_HASH } from "../../src/engine/store/versions.ts";
 import type { AnswerOf } from "../../src/engine/wire/messages.ts";
 import { newDisk } from "../merge/core-bench.ts";
 import { batchOf, birthOf, config, type ReplicaBench, replicaOn, scopeOf } from "./replica-bench.ts";

@@ -1,11 +1,11 @@
 /** Single rules of sync.md 3.2 to 3.7 that need one replica only, and the facts that assembly carries for the synchronisation. */
+
 import { describe, expect, test } from "bun:test";
 import { utf8 } from "../../src/engine/base/bytes.ts";
 import { assembleReplica } from "../../src/engine/node/assemble.ts";
-import { hashOf } from "../../src/engine/paxos/records.ts";
-import { ZERO_HASH } from "../../src/engine/paxos/state.ts";
 import { applyFlush } from "../../src/engine/sim/disk.ts";
 import { localKeys } from "../../src/engine/store/keys.ts";
+import { hashOf, ZERO_HASH } from "../../src/engine/store/versions.ts";
 import type { AnswerOf, Request } from "../../src/engine/wire/messages.ts";
 import { newDisk } from "../merge/core-bench.ts";
 import { A, B, batchOf, birthOf, C, config, type ReplicaBench, replicaOn, scopeOf } from "./replica-bench.ts";

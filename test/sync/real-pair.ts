@@ -2,6 +2,7 @@
  * A provider that leads and a laggard, each with the real driver on a real disk, joined by a pipe in this process: the cores
  * of synchronisation as they will run in a daemon, without Paxos and without sockets. Bodies pass through the wire codec.
  */
+
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,7 +15,8 @@ import { type Driver, openDriver } from "../../src/engine/node/driver.ts";
 import { decodeBatch, encodeBatch } from "../../src/engine/store/batch.ts";
 import { localKeys, replicatedKeys } from "../../src/engine/store/keys.ts";
 import type { StoreSnapshot } from "../../src/engine/store/types.ts";
-import { applyOps, chainHash, historyIn, type historyOf } from "../../src/engine/sync/records.ts";
+import { historyIn, type historyOf } from "../../src/engine/store/versions.ts";
+import { applyOps, chainHash } from "../../src/engine/sync/records.ts";
 import { DEFAULT_LIMITS, initialSync, type PaxosFacts, SYNC_TIMING, type SyncCall, type SyncState } from "../../src/engine/sync/state.ts";
 import { isSyncRequest, mustAbstain } from "../../src/engine/sync/sync.ts";
 import { type Answer, answers, type Request, requests } from "../../src/engine/wire/messages.ts";

@@ -3,6 +3,7 @@
  * script that sees everything: it decides versions, applies them to the nodes that are joined, elects the lowest of them,
  * and trims as far as the leader's holds let it. The model keeps the store at every version, so any node can be compared.
  */
+
 import { u64be, utf8 } from "../../src/engine/base/bytes.ts";
 import type { Core, Op } from "../../src/engine/base/effects.ts";
 import { type NodeId, nodeId } from "../../src/engine/base/ids.ts";
@@ -16,8 +17,9 @@ import { decodeBatch, encodeBatch } from "../../src/engine/store/batch.ts";
 import { localKeys, replicatedKeys } from "../../src/engine/store/keys.ts";
 import { applyBatch, treeSnapshot } from "../../src/engine/store/memory.ts";
 import { emptyTree, type Tree } from "../../src/engine/store/tree.ts";
+import { historyOf } from "../../src/engine/store/versions.ts";
 import { heldFrom } from "../../src/engine/sync/hold.ts";
-import { applyOps, chainHash, historyOf, isFlagged } from "../../src/engine/sync/records.ts";
+import { applyOps, chainHash, isFlagged } from "../../src/engine/sync/records.ts";
 import { initialSync, type PaxosFacts, SYNC_TIMING, type SyncCall, type SyncConfig, type SyncState, type Views } from "../../src/engine/sync/state.ts";
 import { isSyncRequest, mustAbstain, takeSynced } from "../../src/engine/sync/sync.ts";
 import { type Answer, answers, type Request, requests } from "../../src/engine/wire/messages.ts";

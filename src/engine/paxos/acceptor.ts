@@ -12,7 +12,7 @@ import { ACCEPTED_COUNT_MAX } from "../wire/paxos-messages.ts";
 import { type Ballot, ballotText, compareBallots, sameBallot } from "./ballot.ts";
 import { memberOf } from "./cluster-map.ts";
 import { commitUpTo, compareHistory, fetchFrom } from "./learner.ts";
-import { entryOf, follows, hashAt, putAccepted, putVote } from "./records.ts";
+import { entryOf, follows, heldHash, putAccepted, putVote } from "./records.ts";
 import { remember } from "./remembered.ts";
 import { abstains, fall, isStranger, see } from "./standing.ts";
 import { answer, canVote, type Entry, halt, type PaxosEffect, refuse, scopeOf, type Turn, write } from "./state.ts";
@@ -40,7 +40,7 @@ export function onCollect(turn: Turn, id: number, from: NodeId, body: RequestOf<
 function lastOf({ state, snap }: Turn, ballot: Ballot, askersLast: number): AnswerOf<"paxos.last"> {
   const accepted = [...state.accepted.values()].filter(({ version }) => version > askersLast).sort((a, b) => a.version - b.version);
   const { first, last } = state;
-  const hash = hashAt(state, snap, last) ?? state.lastHash;
+  const hash = heldHash(state, snap, last) ?? state.lastHash;
   return {
     kind: "paxos.last",
     ...scopeOf(state),
@@ -88,7 +88,7 @@ export function decodedEntry(version: number, ballot: Ballot, batch: Uint8Array)
 /** A version that is known to be chosen: the answer was lost, or a deposed leader still proposes another one. */
 function again(turn: Turn, id: number, from: NodeId, { version, ballot, hash }: Entry) {
   const { state, snap } = turn;
-  const own = hashAt(state, snap, version);
+  const own = heldHash(state, snap, version);
   if (own === null) return refuse(turn, id, "trimmed", `version ${version} is trimmed here`);
   if (!equalBytes(own, hash)) return refuse(turn, id, "stale", `version ${version} of ${from} is another than the one chosen here`);
   if (version > state.applied) return refuse(turn, id, "busy", `version ${version} is chosen and not on this disk yet`);

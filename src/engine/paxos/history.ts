@@ -4,10 +4,11 @@
  * histories that met: the node stops. Decides nothing: the proposer and the learners say what is chosen.
  */
 import type { Op } from "../base/effects.ts";
-import { localKeys, replicatedKeys } from "../store/keys.ts";
+import { localKeys } from "../store/keys.ts";
+import { lastOp, versionOps } from "../store/versions.ts";
 import { settleOutcomes } from "./clients.ts";
 import { mapIn } from "./cluster-map.ts";
-import { follows, putNumber } from "./records.ts";
+import { follows } from "./records.ts";
 import { type Entry, halt, type PaxosState, type Turn, write } from "./state.ts";
 import { firstIn } from "./trim.ts";
 
@@ -45,11 +46,10 @@ export function apply(turn: Turn): void {
   const local: Op[] = state.stale.map((version) => ({ op: "del", key: localKeys.accepted(version) }));
   state.stale = [];
   for (const { version, ops, batch: encoded } of state.unapplied) {
-    for (const op of ops) batch.push(op.op === "put" ? { op: "put", key: op.key, value: op.value, wroteAt: version } : op);
-    batch.push({ op: "put", key: replicatedKeys.version(version), value: encoded, wroteAt: version });
+    batch.push(...versionOps(version, encoded, ops));
     local.push({ op: "del", key: localKeys.accepted(version) });
   }
-  batch.push({ ...putNumber(replicatedKeys.last(), state.last), wroteAt: state.last } as Op);
+  batch.push(lastOp(state.last));
   write(turn, { kind: "apply", upTo: state.last }, batch, local);
 }
 

@@ -3,18 +3,19 @@
  * it, cover entries that it accepted under the same ballot; everything else is fetched, at most 1 MiB at a time. A peer
  * whose first version lies beyond what is missing cannot help: then the store must be synchronised.
  */
+
 import { equalBytes } from "../base/bytes.ts";
 import { EngineError } from "../base/errors.ts";
 import type { Hash, NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
+import { batchOf, recentBatches, replicatedOf } from "../store/versions.ts";
 import type { AnswerOf, RequestOf } from "../wire/messages.ts";
 import { RECENT_COUNT_MAX } from "../wire/paxos-messages.ts";
 import { type Ballot, NO_BALLOT, sameBallot } from "./ballot.ts";
 import { hasLagRoom, learn } from "./history.ts";
-import { entryOf, hashAt, storedBatch } from "./records.ts";
+import { entryOf, heldHash } from "./records.ts";
 import { answer, arm, halt, mark, refuse, scopeOf, send, type Turn } from "./state.ts";
 
-const RECENT_BYTES_MAX = 1_024 * 1_024;
 export const FETCH_TIMER = "fetch";
 const FETCH_MS = 1_000;
 
@@ -47,14 +48,9 @@ export function onFetchTimer({ state }: Turn): void {
 export function onRecentReq(turn: Turn, id: number, { from }: RequestOf<"paxos.recent-req">) {
   const { state, snap } = turn;
   if (from < state.first) return refuse(turn, id, "trimmed", `versions from ${from} are asked for, the first here is ${state.first}`);
-  const batches: Uint8Array[] = [];
-  let bytes = 0;
-  for (let version = from; version <= state.last && batches.length < RECENT_COUNT_MAX; version++) {
-    const batch = state.unapplied.find((entry) => entry.version === version)?.batch ?? storedBatch(snap, version);
-    if (batch === undefined || (batches.length > 0 && bytes + batch.length > RECENT_BYTES_MAX)) break;
-    bytes += batch.length;
-    batches.push(batch);
-  }
+  const rows = replicatedOf(snap);
+  const batchAt = (version: number): Uint8Array | undefined => state.unapplied.find((entry) => entry.version === version)?.batch ?? batchOf(rows, version);
+  const batches = recentBatches(batchAt, from, state.last, RECENT_COUNT_MAX);
   answer(turn, id, { kind: "paxos.recent", ...scopeOf(state), from, last: state.last, batches });
 }
 
@@ -102,7 +98,7 @@ export function lookBehind(turn: Turn, peer: NodeId, first: number): boolean {
 export function compareHistory(turn: Turn, peer: NodeId, version: number, hash: Hash): boolean {
   const { state, snap } = turn;
   if (version > state.last || version < state.first) return true;
-  const own = hashAt(state, snap, version);
+  const own = heldHash(state, snap, version);
   if (own === null || equalBytes(own, hash)) return true;
   halt(turn, "PAXOS_FORK", `version ${version} is ${own.toHex().slice(0, 16)} here and ${hash.toHex().slice(0, 16)} at ${peer}`);
   return false;

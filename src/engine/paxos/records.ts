@@ -9,12 +9,13 @@ import { EngineError } from "../base/errors.ts";
 import type { Hash } from "../base/ids.ts";
 import { decodeBatch } from "../store/batch.ts";
 import { localKeys, replicatedKeys } from "../store/keys.ts";
+import { batchOf, hashAt, hashOf, historyIn, replicatedOf, ZERO_HASH } from "../store/versions.ts";
 import { bytes, type Infer, u32, u53 } from "../wire/codec.ts";
 import { record } from "../wire/record.ts";
 import { type Ballot, compareBallots, NO_BALLOT } from "./ballot.ts";
 import { type ClusterMap, configMap, decodeMap } from "./cluster-map.ts";
 import { loadMemory } from "./remembered.ts";
-import { type Entry, type PaxosState, ZERO_HASH } from "./state.ts";
+import type { Entry, PaxosState } from "./state.ts";
 
 /** Versions whose chain a start checks: a torn or swapped store shows itself near its end. */
 const CHECKED_COUNT = 1_000;
@@ -35,12 +36,6 @@ export const putAccepted = ({ version, ballot, batch }: Entry): Op => ({
   value: acceptedRow.encode({ round: ballot.round, member: ballot.member, batch }),
 });
 
-export function hashOf(batch: Uint8Array): Hash {
-  const hash = new Uint8Array(32);
-  Bun.SHA256.hash(batch, hash);
-  return hash;
-}
-
 /** Throws FRAME_CORRUPT where the batch does not decode. The bytes are kept: the caller's must not change. */
 export function entryOf(version: number, ballot: Ballot, batch: Uint8Array): Entry {
   const { batch: ops, prev } = decodeBatch(batch);
@@ -51,23 +46,13 @@ export function entryOf(version: number, ballot: Ballot, batch: Uint8Array): Ent
 export const follows = (entry: Pick<Entry, "prev" | "version">, hash: Hash): boolean =>
   entry.prev === null ? entry.version === 1 : entry.version > 1 && equalBytes(entry.prev, hash);
 
-/** The batch of a version that is applied. */
-export const storedBatch = (snap: Snapshot, version: number): Uint8Array | undefined => snap.get("replicated", replicatedKeys.version(version));
-
-/** The hash of a version held: null where it is not, or was trimmed. */
-export function hashAt(state: PaxosState, snap: Snapshot, version: number): Hash | null {
+/** The hash of a version held, applied or not: null where it is not, or was trimmed. */
+export function heldHash(state: PaxosState, snap: Snapshot, version: number): Hash | null {
   if (version === state.last) return state.lastHash;
-  if (version === 0) return ZERO_HASH;
   const waiting = state.unapplied.find((entry) => entry.version === version);
   if (waiting !== undefined) return waiting.hash;
-  const batch = version > state.last ? undefined : storedBatch(snap, version);
-  return batch === undefined ? null : hashOf(batch);
+  return version > state.last ? null : hashAt(replicatedOf(snap), version);
 }
-
-const readNumber = (snap: Snapshot, key: Uint8Array, absent: number): number => {
-  const raw = snap.get("replicated", key);
-  return raw === undefined ? absent : (readU64be(raw) ?? absent);
-};
 
 export const putNumber = (key: Uint8Array, value: number): Op => ({ op: "put", key, value: u64be(value) });
 
@@ -76,12 +61,6 @@ export function storedVote(snap: Snapshot): { readonly epoch: number; readonly p
   const { epoch, round, member }: Infer<typeof voteFields> = raw === undefined ? { epoch: 0, round: 0, member: 0 } : voteRow.decode(raw);
   return { epoch, promised: { round, member } };
 }
-
-/** The versions that are applied: `[first, last]`. */
-export const storedRange = (snap: Snapshot): { readonly first: number; readonly last: number } => ({
-  first: readNumber(snap, replicatedKeys.first(), 1),
-  last: readNumber(snap, replicatedKeys.last(), 0),
-});
 
 /** Accepted entries by version, those of applied versions included. */
 export function* storedAccepted(snap: Snapshot): Generator<{ readonly version: number; readonly ballot: Ballot; readonly batch: Uint8Array }> {
@@ -93,7 +72,7 @@ export function* storedAccepted(snap: Snapshot): Generator<{ readonly version: n
 
 /** Reads everything that is on disk into the state; whatever else it knew is as before. Throws STORE_CORRUPT. */
 export function load(state: PaxosState, snap: Snapshot): void {
-  Object.assign(state, storedRange(snap));
+  Object.assign(state, historyIn(snap));
   state.applied = state.last;
   state.lastHash = state.last === 0 ? ZERO_HASH : checkedChain(snap, state.first, state.last);
   state.unapplied.length = 0;
@@ -129,12 +108,13 @@ export function loadVotes(state: PaxosState, snap: Snapshot): void {
 
 /** The hash of `last`, after its chain was followed back. */
 function checkedChain(snap: Snapshot, first: number, last: number): Hash {
-  const newest = storedBatch(snap, last);
+  const rows = replicatedOf(snap);
+  const newest = batchOf(rows, last);
   if (newest === undefined) throw new EngineError("STORE_CORRUPT", `paxos/last says ${last}, there is no such version`);
   let entry = entryOf(last, NO_BALLOT, newest);
   const hash = entry.hash;
   for (let version = last - 1; version >= first && last - version < CHECKED_COUNT; version--) {
-    const batch = storedBatch(snap, version);
+    const batch = batchOf(rows, version);
     if (batch === undefined) throw new EngineError("STORE_CORRUPT", `versions ${first} to ${last} are held, ${version} is missing`);
     const before = entryOf(version, NO_BALLOT, batch);
     if (!follows(entry, before.hash)) throw new EngineError("STORE_CORRUPT", `version ${entry.version} does not follow the ${version} that is stored`);

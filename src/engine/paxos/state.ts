@@ -7,6 +7,7 @@ import type { Batch, Effect, Snapshot } from "../base/effects.ts";
 import type { ErrorCode } from "../base/errors.ts";
 import type { Hash, NodeId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
+import { ZERO_HASH } from "../store/versions.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import { type Ballot, NO_BALLOT } from "./ballot.ts";
 import { birthCounts, type ClusterMap, configMap, type Member, majorityOf, memberOf } from "./cluster-map.ts";
@@ -206,8 +207,6 @@ export type Turn = {
   readonly upMs: number;
   readonly out: PaxosEffect[];
 };
-
-export const ZERO_HASH: Hash = new Uint8Array(32);
 
 export function initialPaxos(config: PaxosConfig): PaxosState {
   return {

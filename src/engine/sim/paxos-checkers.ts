@@ -3,14 +3,16 @@
  * where its disk or its newest version changed. The oracle is dumb on purpose: one list of batches by version, and one
  * map of keys folded from it; it believes nothing that a node says about itself.
  */
+
 import { compareBytes, equalBytes, toHex } from "../base/bytes.ts";
 import type { Batch, Op } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { type Ballot, ballotText, compareBallots, NO_BALLOT } from "../paxos/ballot.ts";
 import { type ClusterMap, configMap, majorityOf, mapIn } from "../paxos/cluster-map.ts";
-import { hashOf, storedAccepted, storedBatch, storedRange, storedVote } from "../paxos/records.ts";
+import { storedAccepted, storedVote } from "../paxos/records.ts";
 import type { Entry, PaxosState } from "../paxos/state.ts";
 import { keyText } from "../store/value.ts";
+import { batchOf, hashOf, historyIn, replicatedOf } from "../store/versions.ts";
 import { isFlagged } from "../sync/records.ts";
 import { type DiskImage, DiskSnapshot } from "./disk.ts";
 import type { PaxosCluster } from "./paxos-world.ts";
@@ -87,7 +89,7 @@ export class PaxosCheckers {
 
   /** The newest version on a node's disk. */
   appliedOn(id: NodeId): number {
-    return storedRange(this.cluster.snapOf(id)).last;
+    return historyIn(this.cluster.snapOf(id)).last;
   }
 
   /** What a key was as of a version. */
@@ -120,7 +122,7 @@ export class PaxosCheckers {
 
   private holds(id: NodeId, version: number): boolean {
     const snap = this.cluster.snapOf(id);
-    if (storedRange(snap).last >= version && !isFlagged(snap)) return true;
+    if (historyIn(snap).last >= version && !isFlagged(snap)) return true;
     const wanted = this.chosen[version]?.hash;
     for (const entry of storedAccepted(snap)) if (entry.version === version && wanted !== undefined && equalBytes(hashOf(entry.batch), wanted)) return true;
     return false;
@@ -260,12 +262,12 @@ export class PaxosCheckers {
   /** I5 and I6, from the disk: `[first, last]` has no gap, trim leaves enough, and rows are what the batches say. */
   private checkApplied(id: NodeId, before: DiskImage | null, snap: DiskSnapshot, seen: Seen): string | null {
     if (before?.dbs.replicated === this.cluster.world.node(id).disk.dbs.replicated) return null;
-    const { first, last } = storedRange(snap);
+    const { first, last } = historyIn(snap);
     if (first < seen.first || last < seen.applied) return `I5 ${id}: versions fell from [${seen.first}, ${seen.applied}] to [${first}, ${last}]`;
     if (first > seen.first) {
       const left = last - first + 1;
       if (left < this.cluster.keepCount) return `I5 ${id}: a trim left ${left} versions, at least ${this.cluster.keepCount} are kept`;
-      if (storedBatch(snap, first - 1) !== undefined) return `I5 ${id}: version ${first - 1} is below first and was not removed`;
+      if (batchOf(replicatedOf(snap), first - 1) !== undefined) return `I5 ${id}: version ${first - 1} is below first and was not removed`;
     }
     for (let version = Math.max(seen.applied + 1, first); version <= last; version++) {
       const known = this.chosen[version];
@@ -293,7 +295,7 @@ export class PaxosCheckers {
   diskReplaced(id: NodeId): void {
     const snap = this.cluster.snapOf(id);
     for (const { batch } of storedAccepted(snap)) this.heldBefore.add(`${id} ${toHex(hashOf(batch))}`);
-    for (let version = this.acknowledged + 1; version <= storedRange(snap).last; version++)
+    for (let version = this.acknowledged + 1; version <= historyIn(snap).last; version++)
       this.heldBefore.add(`${id} ${toHex(this.chosen[version]?.hash ?? new Uint8Array(0))}`);
     this.seen.set(id, { ...NOTHING, accepted: new Map(), disk: null });
   }

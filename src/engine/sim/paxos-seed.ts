@@ -3,10 +3,11 @@
  * looked at after every event (safety phase); then a majority is healed, the rest stays dead, and writes must go through
  * within ten virtual seconds, all live stores become equal (liveness phase, L1 of sync.md 5.1).
  */
+
 import { equalBytes, utf8 } from "../base/bytes.ts";
 import type { NodeId } from "../base/ids.ts";
 import { nextBelow, nextChance, nextOf, type Prng, prng } from "../base/prng.ts";
-import { storedRange } from "../paxos/records.ts";
+import { historyIn } from "../store/versions.ts";
 import type { SeedReport } from "./area.ts";
 import { diffDisks } from "./disk.ts";
 import { PERFECT_LINK } from "./network.ts";
@@ -292,7 +293,7 @@ class SeedRun {
     const { nodeIds } = this.cluster;
     const least = Math.floor(nodeIds.length / 2) + 1;
     // whoever is behind what others trimmed needs the store's synchronisation, which is not what this phase is about
-    const ranges = nodeIds.map((id) => storedRange(this.cluster.snapOf(id)));
+    const ranges = nodeIds.map((id) => historyIn(this.cluster.snapOf(id)));
     const first = Math.max(...ranges.map((range) => range.first));
     const left = nodeIds.filter((id, at) => (ranges[at]?.last ?? 0) + 1 >= first && !this.isForeign(id));
     const count = Math.min(left.length, least + nextBelow(this.dice, nodeIds.length - least + 1));

@@ -2,12 +2,13 @@
  * Verbs of the area `sync` that clients of a cluster have too: keys, the signer's register, and where every member stands.
  * Each answers with what its client was told and the marks that were met meanwhile.
  */
+
 import { utf8 } from "../base/bytes.ts";
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
-import { storedRange } from "../paxos/records.ts";
 import { historyVersion } from "../paxos/services.ts";
 import { replicatedKeys } from "../store/keys.ts";
+import { historyIn } from "../store/versions.ts";
 import type { Request, RequestOf } from "../wire/messages.ts";
 import type { Scene, Verb } from "./area.ts";
 import { diffDisks } from "./disk.ts";
@@ -281,7 +282,7 @@ const SERVICES: readonly string[] = ["cluster", "kv", "log"];
 
 function historyLines(story: PaxosStory, node: NodeId): string[] {
   const snap = story.snapOf(node);
-  const { first, last } = storedRange(snap);
+  const { first, last } = historyIn(snap);
   const lines = SERVICES.flatMap((service) => {
     const rows = [...snap.range("replicated", replicatedKeys.history(service, 0), replicatedKeys.history(service, Number.MAX_SAFE_INTEGER))];
     const versions = rows.map(([, value]) => historyVersion(value));

@@ -3,13 +3,15 @@
  * a simulated cluster: a disk is compared with what its version was elsewhere only when it changed. They believe no state
  * but what rests on disk and what was promised to others. I1 to I6 are `paxos-checkers.ts`.
  */
+
 import { compareBytes, equalBytes } from "../base/bytes.ts";
 import type { NodeId } from "../base/ids.ts";
 import { treeSnapshot } from "../store/memory.ts";
 import { type Tree, treeCount, treeGet, treeIterate } from "../store/tree.ts";
+import { historyOf } from "../store/versions.ts";
 import { heldFrom } from "../sync/hold.ts";
 import { isHeld } from "../sync/provider.ts";
-import { type CursorRow, historyOf, syncRows } from "../sync/records.ts";
+import { type CursorRow, syncRows } from "../sync/records.ts";
 import type { SyncState } from "../sync/state.ts";
 import { mustAbstain } from "../sync/sync.ts";
 import { type DiskImage, DiskSnapshot } from "./disk.ts";

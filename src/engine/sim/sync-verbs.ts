@@ -2,9 +2,10 @@
  * Verbs of store synchronisation for stories and the REPL: where each node stands, and an operator's wish to have a store
  * replaced. Everything else happens by itself.
  */
+
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
-import { historyIn } from "../sync/records.ts";
+import { historyIn } from "../store/versions.ts";
 import { explain, type SyncStatus, statusOf } from "../sync/status.ts";
 import type { Verb } from "./area.ts";
 import type { PaxosStory } from "./paxos-story.ts";

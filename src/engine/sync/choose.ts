@@ -6,7 +6,7 @@
 import { equalBytes } from "../base/bytes.ts";
 import type { NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
-import type { History } from "./records.ts";
+import type { History } from "../store/versions.ts";
 import type { Reply, SyncState } from "./state.ts";
 
 /** `why` is null where the member could provide. */

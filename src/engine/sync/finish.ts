@@ -4,13 +4,15 @@
  * since the oldest of them, then compared at the provider's version. The root is this node's own, read back row by row.
  * The flag never falls unproved.
  */
+
 import { equalBytes, toHex } from "../base/bytes.ts";
 import type { Op } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import { mutant } from "../base/mutant.ts";
 import { finishDigest } from "../store/digest.ts";
+import { hashAt, hashOf, historyIn, replicatedOf } from "../store/versions.ts";
 import type { AnswerOf } from "../wire/messages.ts";
-import { applyOps, chainHash, decodeNext, hashAt, historyIn, replicatedOf, syncRows } from "./records.ts";
+import { applyOps, decodeNext, syncRows } from "./records.ts";
 import { abandon, closeScan, forget, probe, startOver } from "./requester.ts";
 import { newScan, scanOn } from "./scan.ts";
 import { arm, enterRequester, mark, scopeOf, send, type Turn, timingOf, write } from "./state.ts";
@@ -68,7 +70,7 @@ export function onRecent(turn: Turn, body: AnswerOf<"sync.recent">): void {
       const decoded = decodeNext(raw, position + 1, positionHash);
       for (const op of applyOps(position + 1, raw, decoded)) if (op.op === "put" || !mutant("sync.forgotten-erase")) ops.push(op);
       position++;
-      positionHash = chainHash(raw);
+      positionHash = hashOf(raw);
     }
   } catch (cause) {
     if (!(cause instanceof EngineError)) throw cause;

@@ -3,14 +3,16 @@
  * by the leader, snapshots only once it has applied what the leader had, sends chunks as the requester's acknowledgements
  * allow, and keeps the hold through the grace. It reads and never writes; its timer forgets a requester that fell silent.
  */
+
 import { equalBytes, utf8 } from "../base/bytes.ts";
 import type { NodeId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
 import { mutant } from "../base/mutant.ts";
 import { newDigestBuild } from "../store/digest.ts";
+import { hashAt, historyIn, historyOf, replicatedOf } from "../store/versions.ts";
 import type { AnswerOf, RequestOf } from "../wire/messages.ts";
 import { adjust, isDue } from "./rate.ts";
-import { chainHash, hashAt, historyIn, historyOf, replicatedOf } from "./records.ts";
+import { chainHash } from "./records.ts";
 import { seedOf } from "./scan.ts";
 import {
   answer,

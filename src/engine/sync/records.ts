@@ -1,14 +1,14 @@
 /**
  * What a sync keeps on disk (sync.md sections 4.2 and 4.5), rows of `local` under `sync/`: the flag, the floor and the
- * cursor; and how the replicated history is read and applied: `paxos/<version>`, `paxos/first`, `paxos/last`. A version's
- * operations, its row and the new last are one list, each row kept with that version, as on every other node.
+ * cursor; and how one version is replayed over a copy. The replicated history itself is read by `store/versions.ts`.
  */
-import { equalBytes, readU64be, u64be } from "../base/bytes.ts";
+import { equalBytes, u64be } from "../base/bytes.ts";
 import type { Op, Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import type { Hash } from "../base/ids.ts";
 import { decodeBatch, type EncodedBatch } from "../store/batch.ts";
-import { localKeys, replicatedKeys } from "../store/keys.ts";
+import { localKeys } from "../store/keys.ts";
+import { lastOp, storedNumber, versionOps, ZERO_HASH } from "../store/versions.ts";
 import { bytes, fixed, flag, type Infer, nullable, text, u53 } from "../wire/codec.ts";
 import { record } from "../wire/record.ts";
 
@@ -51,7 +51,7 @@ export const syncRows = {
   },
   putFlag: (row: FlagRow): Op => ({ op: "put", key: localKeys.synchronizing(), value: flagRecord.encode(row) }),
   dropFlag: (): Op => ({ op: "del", key: localKeys.synchronizing() }),
-  floor: (snap: Snapshot): number => number(snap.get("local", localKeys.syncFloor())) ?? 0,
+  floor: (snap: Snapshot): number => storedNumber(snap.get("local", localKeys.syncFloor())) ?? 0,
   putFloor: (floor: number): Op => ({ op: "put", key: localKeys.syncFloor(), value: u64be(floor) }),
   cursor(snap: Snapshot): CursorRow | null {
     const raw = snap.get("local", localKeys.syncCursor());
@@ -68,43 +68,17 @@ export const syncRows = {
 /** Whether this disk must not vote, lead, serve or provide. */
 export const isFlagged = (snap: Snapshot): boolean => syncRows.flag(snap) !== null;
 
-/** Committed versions held are `[first, last]`; none where last is below first. */
-export type History = { readonly first: number; readonly last: number };
-
-type Reads = { get(key: Uint8Array): Uint8Array | undefined };
-
-export const historyOf = (rows: Reads): History => ({
-  first: number(rows.get(replicatedKeys.first())) ?? 1,
-  last: number(rows.get(replicatedKeys.last())) ?? 0,
-});
-export const historyIn = (snap: Snapshot): History => historyOf(replicatedOf(snap));
-export const replicatedOf = (snap: Snapshot): Reads => ({ get: (key) => snap.get("replicated", key) });
-
-/** The encoded batch of a version. */
-export const batchOf = (rows: Reads, version: number): Uint8Array | undefined => rows.get(replicatedKeys.version(version));
-
-/** The chain's hash at a version: of its encoded batch. Zeros before the first. */
-export function hashAt(rows: Reads, version: number): Hash | null {
-  if (version === 0) return new Uint8Array(32);
-  const raw = batchOf(rows, version);
-  return raw === undefined ? null : chainHash(raw);
-}
-
+/** A digest over parts, as one: what runs over chunks, and what names of transfers are made of. */
 export function chainHash(...parts: readonly Uint8Array[]): Hash {
-  const hash = new Uint8Array(32);
-  if (parts.length === 1) Bun.SHA256.hash(parts[0] as Uint8Array, hash);
-  else {
-    const hasher = new Bun.CryptoHasher("sha256");
-    for (const part of parts) hasher.update(part);
-    hash.set(hasher.digest());
-  }
-  return hash;
+  const hasher = new Bun.CryptoHasher("sha256");
+  for (const part of parts) hasher.update(part);
+  return new Uint8Array(hasher.digest());
 }
 
 /** Throws PAXOS_FORK unless the batch is the one that follows a version of this hash. */
 export function decodeNext(raw: Uint8Array, version: number, hashBefore: Hash): EncodedBatch {
   const decoded = decodeBatch(raw);
-  const prev = decoded.prev ?? new Uint8Array(32);
+  const prev = decoded.prev ?? ZERO_HASH;
   if (!equalBytes(prev, hashBefore))
     throw new EngineError(
       "PAXOS_FORK",
@@ -113,17 +87,5 @@ export function decodeNext(raw: Uint8Array, version: number, hashBefore: Hash): 
   return decoded;
 }
 
-/** All that applying one version writes: operations are absolute, so doing it twice or over a newer copy is harmless. */
-export function applyOps(version: number, raw: Uint8Array, { batch }: EncodedBatch): Op[] {
-  const ops: Op[] = batch.map((op) => (op.op === "put" ? { ...op, wroteAt: version } : op));
-  ops.push({ op: "put", key: replicatedKeys.version(version), value: raw, wroteAt: version });
-  ops.push({ op: "put", key: replicatedKeys.last(), value: u64be(version), wroteAt: version });
-  return ops;
-}
-
-function number(raw: Uint8Array | undefined): number | null {
-  if (raw === undefined) return null;
-  const value = raw.length === 8 ? readU64be(raw) : null;
-  if (value === null) throw new EngineError("STORE_CORRUPT", `a version of ${raw.length} bytes: ${raw.toHex().slice(0, 32)}`);
-  return value;
-}
+/** All that replaying one version writes. */
+export const applyOps = (version: number, raw: Uint8Array, { batch }: EncodedBatch): Op[] => [...versionOps(version, raw, batch), lastOp(version)];

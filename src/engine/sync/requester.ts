@@ -3,15 +3,17 @@
  * floor durable, and only then clears `replicated`, and nothing else. Until a grant came it still owns its data; from the
  * flag on it abstains, whatever happens, until `finish.ts` has proved the copy. A flagged node that starts goes on here.
  */
+
 import { equalBytes, utf8 } from "../base/bytes.ts";
 import type { Batch } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
 import { KEY_BYTES_MAX } from "../store/types.ts";
+import { historyIn } from "../store/versions.ts";
 import type { AnswerOf, RequestOf } from "../wire/messages.ts";
 import { candidates, isInfeasible, neededFloor } from "./choose.ts";
 import { closeTransfers } from "./provider.ts";
-import { type CursorRow, historyIn, syncRows } from "./records.ts";
+import { type CursorRow, syncRows } from "./records.ts";
 import { answer, arm, disarm, enterRequester, factsOf, mark, type Reply, type Requester, scopeOf, send, type Turn, timingOf, write } from "./state.ts";
 
 export const NO_DIGEST = new Uint8Array(32);

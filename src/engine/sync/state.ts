@@ -86,7 +86,6 @@ export const SCAN_ROWS_MAX = 4_096;
 
 export const TRANSFERS_MAX = 2;
 export const HOLDS_MAX = 8;
-export const RECENT_BYTES_MAX = 1_024 * 1_024;
 
 /** Paxos as this node sees it now. */
 export type PaxosFacts = {

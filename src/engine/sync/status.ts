@@ -2,10 +2,11 @@
  * What a person asks of synchronisation (sync.md section 4.7): where each transfer and hold stands, and why: why this node
  * syncs, why this provider, why not each other one, what it waits for. Plain values made from the state; it decides nothing.
  */
+
+import type { History } from "../store/versions.ts";
 import { type Candidate, candidates, isInfeasible } from "./choose.ts";
 import { heldFrom } from "./hold.ts";
 import { RATE_FLOOR } from "./rate.ts";
-import type { History } from "./records.ts";
 import type { HoldPhase, ProviderPhase, RequesterPhase, SyncState } from "./state.ts";
 
 export type SyncStatus = {

@@ -3,17 +3,19 @@
  * requester's credit lasts, each kept until it is acknowledged and sent again after a silence; the last one carries the
  * root. Then it answers what the laggard still asks for. Only messages of the transfer itself keep it alive.
  */
+
 import type { NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
 import { digestRow, finishDigest } from "../store/digest.ts";
+import { batchOf, historyIn, historyOf, recentBatches, replicatedOf } from "../store/versions.ts";
 import type { AnswerOf, Request, RequestOf } from "../wire/messages.ts";
 import { SYNC_RECENT_COUNT_MAX, TOP_DIGESTS_MAX } from "../wire/sync-messages.ts";
 import { pack } from "./packer.ts";
 import { abort, adjustRate, close, endHold, enter, sendStart, takeView, timerOf } from "./provider.ts";
 import { spend, waitMs } from "./rate.ts";
-import { batchOf, chainHash, historyIn, replicatedOf } from "./records.ts";
+import { chainHash } from "./records.ts";
 import { newScan, scanOn } from "./scan.ts";
-import { answer, arm, disarm, mark, RECENT_BYTES_MAX, scopeOf, send, type Transfer, type Turn, timingOf } from "./state.ts";
+import { answer, arm, disarm, mark, scopeOf, send, type Transfer, type Turn, timingOf } from "./state.ts";
 
 /** CHUNK_ACK, to SYNC_START or to a chunk. */
 export function onChunkAck(turn: Turn, transfer: Transfer, isStart: boolean, ack: AnswerOf<"sync.chunk-ack">): void {
@@ -150,15 +152,8 @@ export function stayAlive(turn: Turn, transfer: Transfer): void {
 /** Versions from one on: at most 1 MiB of them, or one. */
 function recent(turn: Turn, transfer: Transfer, from: number): AnswerOf<"sync.recent"> {
   const rows = replicatedOf(turn.snap);
-  const { last } = historyIn(turn.snap);
-  const batches: Uint8Array[] = [];
-  let bytes = 0;
-  for (let version = from; version <= last && batches.length < SYNC_RECENT_COUNT_MAX; version++) {
-    const raw = batchOf(rows, version);
-    if (raw === undefined || (batches.length > 0 && bytes + raw.length > RECENT_BYTES_MAX)) break;
-    batches.push(raw);
-    bytes += raw.length;
-  }
+  const { last } = historyOf(rows);
+  const batches = recentBatches((version) => batchOf(rows, version), from, last, SYNC_RECENT_COUNT_MAX);
   return { kind: "sync.recent", ...scopeOf(turn), transfer: transfer.id, from, last, batches };
 }
 

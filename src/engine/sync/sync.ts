@@ -3,17 +3,18 @@
  * asks itself for a hold by the same messages, which never leave the node. Reads Paxos through `SyncPorts`, tells it what
  * the functions at the end say, and never imports it.
  */
+
 import { equalBytes } from "../base/bytes.ts";
 import type { Snapshot } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { unreachable } from "../base/invariant.ts";
+import { historyIn } from "../store/versions.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import { syncRequests } from "../wire/sync-messages.ts";
 import { onChunk, onCopied } from "./copy.ts";
 import { onFinished, onRecent, onReplayed, onScan, onVerify, replayAgain } from "./finish.ts";
 import { onHoldFacts, onHoldRelease, onHoldRenew, onHoldReq, onHoldTimer } from "./hold.ts";
 import { onHoldAck, onHoldRefused, onProviderFacts, onRenewTimer, onSilence, onSyncReq } from "./provider.ts";
-import { historyIn } from "./records.ts";
 import {
   abandon,
   abstains,
