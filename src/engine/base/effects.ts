@@ -68,6 +68,9 @@ export type Clocks = {
   readonly upMs: number;
 };
 
+/** Clocks of two machines may differ by this share of a lease: who counts on one ends it that much earlier. */
+export const CLOCK_MARGIN = 0.1;
+
 export type Happening<Request, Answer> =
   /** First event of every process: the snapshot is what the disk held. */
   | { readonly kind: "start" }

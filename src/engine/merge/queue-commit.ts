@@ -5,6 +5,7 @@
  * the cursor where it is.
  */
 import { toHex } from "../base/bytes.ts";
+import { markOf } from "../base/effect-list.ts";
 import type { FileChange, Op, Snapshot } from "../base/effects.ts";
 import { invariant } from "../base/invariant.ts";
 import { mutant } from "../base/mutant.ts";
@@ -17,7 +18,7 @@ import { currentSizeFile, readSth } from "./files.ts";
 import { emptyTable, type HashTable, pickHashes, tableAdd, tableHashes } from "./hash-table.ts";
 import { ORDER_LINE_BYTES, orderFile, orderLines } from "./order-file.ts";
 import { readQueueLines } from "./queue-file.ts";
-import { type Batch, type Lane, mark, type QueueEffect, type QueueState, type Slice } from "./queue-state.ts";
+import type { Batch, Lane, QueueEffect, QueueState, Slice } from "./queue-state.ts";
 import { putEdge, readEdge } from "./records.ts";
 
 /** The write of a batch whose entries are all here or given up; none where nothing came of it and no cursor moves. */
@@ -112,7 +113,8 @@ function moveCursors(state: QueueState, batch: Batch, isWhole: boolean, snap: Sn
     }
     const heldBefore = lane.cursor?.held.seqs.length ?? 0;
     lane.cursor = { born, generation, offset, seq, held: { seqs: held.seqs, hashes: joinBundles(held.hashes) } };
-    if (held.seqs.length > heldBefore) effects.push(mark("queue.held", `${lane.storage}: ${held.seqs.length - heldBefore} more entries that nobody can serve`));
+    if (held.seqs.length > heldBefore)
+      effects.push(markOf("queue.held", `${lane.storage}: ${held.seqs.length - heldBefore} more entries that nobody can serve`));
     ops.push(putCursor(state.config.log, lane.storage, lane.cursor));
   });
   return ops;
@@ -143,7 +145,7 @@ function heldOfDisk(state: QueueState, batch: Batch, lane: Lane, at: number, eff
   if (lane.cursor === null || lane.cursor.born === lane.born || held.seqs.length === 0) return held;
   const text = `${lane.storage}: ${held.seqs.length} entries went with the disk it lost, the first ${toHex(held.hashes[0] as Uint8Array)}`;
   state.notes.push(text);
-  effects.push(mark("queue.given-up", text));
+  effects.push(markOf("queue.given-up", text));
   return { seqs: [], hashes: [] };
 }
 

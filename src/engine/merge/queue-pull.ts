@@ -3,14 +3,14 @@
  * flight with each of them; from another lister where one is silent or does not have it. The hash of every entry that comes
  * is compared with the hash asked for. An entry that nobody gives is left out of the batch and blocks no other.
  */
-
+import { markOf } from "../base/effect-list.ts";
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { bundleOffsets } from "../log/entry.ts";
 import { leafHashesAt } from "../log/merkle.ts";
 import { type Answer, type AnswerOf, BUNDLE_BYTES_MAX, GET_COUNT_MAX } from "../wire/messages.ts";
 import { equalAt, pickHashes, tableHashes } from "./hash-table.ts";
-import { type Batch, type Lane, mark, type QueueEffect, type QueueState } from "./queue-state.ts";
+import type { Batch, Lane, QueueEffect, QueueState } from "./queue-state.ts";
 
 /** As long as any peer has for an answer; after it the storage node is left out of this run. */
 export const PULL_WAIT_MS = 10_000;
@@ -79,7 +79,7 @@ export function onEntries(state: QueueState, from: NodeId, requestId: number, bo
   const batch = state.pulling;
   const lane = get === undefined ? undefined : state.lanes[get.lane];
   if (get === undefined || batch === null || lane === undefined || lane.storage !== from)
-    return [mark("queue.late-answer", `${from}: answer ${requestId} is over`)];
+    return [markOf("queue.late-answer", `${from}: answer ${requestId} is over`)];
   state.gets.delete(requestId);
   lane.askedCount--;
   if (body.kind !== "storage.entries") {
@@ -130,7 +130,7 @@ function passOn(state: QueueState, batch: Batch, at: number, candidates: readonl
     batch.absent[candidate] = (batch.absent[candidate] as number) | (1 << at);
     assign(state, batch, candidate);
   }
-  return candidates.length === 0 ? [] : [mark("queue.absent", `${state.lanes[at]?.storage}: ${candidates.length} entries it listed are not there`)];
+  return candidates.length === 0 ? [] : [markOf("queue.absent", `${state.lanes[at]?.storage}: ${candidates.length} entries it listed are not there`)];
 }
 
 /** Hashes and offsets of the entries that came; null where the answer contradicts itself. */
@@ -161,7 +161,7 @@ export function leaveOut(state: QueueState, at: number, why: string): QueueEffec
   const batch = state.pulling;
   if (batch !== null) for (const candidate of orphans) assign(state, batch, candidate);
   state.notes.push(`${lane.storage}: ${why}; what only it listed waits for the next run`);
-  const effects: QueueEffect[] = [{ kind: "disarm", timer: pullTimer(lane) }, mark("queue.left-out", `${lane.storage}: ${why}`)];
+  const effects: QueueEffect[] = [{ kind: "disarm", timer: pullTimer(lane) }, markOf("queue.left-out", `${lane.storage}: ${why}`)];
   return batch === null ? effects : [...effects, ...state.lanes.flatMap((_, each) => sendGets(state, batch, each))];
 }
 

@@ -4,6 +4,7 @@
  * batch, being written, or in the order is a repeat and only moves the cursor. The same files give the same batch.
  * Hot path: hashes are compared in place; the index is asked once a slice, for what was met nowhere else.
  */
+import { markOf } from "../base/effect-list.ts";
 import type { Snapshot } from "../base/effects.ts";
 import { invariant } from "../base/invariant.ts";
 import { mutant } from "../base/mutant.ts";
@@ -13,7 +14,7 @@ import type { MergeConfig } from "./config.ts";
 import { cursorIn, readCursor } from "./cursor.ts";
 import { emptyTable, equalAt, pickHashes, tableAdd, tableFind } from "./hash-table.ts";
 import { lineCountMax, type QueueLines, queueFile, readQueueLines, readQueueStart } from "./queue-file.ts";
-import { type Batch, type Lane, mark, type QueueEffect, type QueueState } from "./queue-state.ts";
+import type { Batch, Lane, QueueEffect, QueueState } from "./queue-state.ts";
 
 /** Four times what merge.md section 6 sketches: a quarter less CPU an entry here, and each later stage gets larger pieces. */
 export const BATCH_COUNT_MAX = 16_384;
@@ -85,13 +86,13 @@ function readSlice(state: QueueState, batch: Batch, at: number, countMax: number
   const now = readQueueStart(snap, state.config, lane.storage);
   if (now.kind !== "ok" || now.value.header.generation !== lane.generation) {
     lane.limit = lane.offset; // replaced while we read: the next run begins with the new generation
-    effects.push(mark("queue.replaced", `queue.${lane.storage} was replaced during the run`));
+    effects.push(markOf("queue.replaced", `queue.${lane.storage} was replaced during the run`));
     return false;
   }
   if (lines.badAt !== null && lines.end === lines.badAt) {
     lane.limit = lines.badAt;
     state.notes.push(`queue.${lane.storage}: bad line at byte ${lines.badAt}; its fetcher has to replace the file`);
-    effects.push(mark("queue.bad-line", `queue.${lane.storage} at byte ${lines.badAt}`));
+    effects.push(markOf("queue.bad-line", `queue.${lane.storage} at byte ${lines.badAt}`));
   }
   if (lines.end === lane.offset) {
     lane.limit = lane.offset; // a torn tail: the fetcher's to cut
@@ -99,7 +100,7 @@ function readSlice(state: QueueState, batch: Batch, at: number, countMax: number
   }
   const repeats = state.repeatCount;
   const candidates = takeLines(state, batch, at, lines, snap, reader);
-  if (state.repeatCount > repeats) effects.push(mark("queue.repeat", `queue.${lane.storage}: ${state.repeatCount - repeats} repeats`));
+  if (state.repeatCount > repeats) effects.push(markOf("queue.repeat", `queue.${lane.storage}: ${state.repeatCount - repeats} repeats`));
   batch.slices.push({ lane: at, offset: lane.offset, end: lines.end, seqs: lines.seqs, candidates });
   batch.lineCount += lines.count;
   lane.offset = lines.end;

@@ -105,8 +105,6 @@ export type QueueState = {
 export type QueueEffect = Effect<Request, StepResult>;
 export type QueueFailure = { readonly code: ErrorCode; readonly detail: string };
 
-export const mark = (name: string, text: string): QueueEffect => ({ kind: "mark", name, text });
-
 export function enter(state: QueueState, next: QueuePhase): void {
   if (state.phase === next) return;
   invariant(queueTransitions[state.phase].includes(next), `queue handler: ${next} may follow ${state.phase}`);

@@ -5,6 +5,7 @@
  * next one is read and pulled. It never signs, and never writes to a queue file.
  */
 import { toHex } from "../base/bytes.ts";
+import { markOf } from "../base/effect-list.ts";
 import type { Event, Snapshot } from "../base/effects.ts";
 import { unreachable } from "../base/invariant.ts";
 import type { Answer } from "../wire/messages.ts";
@@ -14,7 +15,7 @@ import { commitBatch } from "./queue-commit.ts";
 import { laneOfTimer, leaveOut, onEntries, PULL_WAIT_MS, startPull } from "./queue-pull.ts";
 import { openLanes, readBatch } from "./queue-read.ts";
 import { recoverFiles } from "./queue-recover.ts";
-import { enter, mark, type QueueEffect, type QueueFailure, type QueueState } from "./queue-state.ts";
+import { enter, type QueueEffect, type QueueFailure, type QueueState } from "./queue-state.ts";
 import { readEdge } from "./records.ts";
 
 export const initialQueue = (config: MergeConfig): QueueState => ({
@@ -35,7 +36,7 @@ export const initialQueue = (config: MergeConfig): QueueState => ({
 });
 
 export function stepQueue(state: QueueState, event: Event<never, Answer>, snap: Snapshot): QueueEffect[] {
-  if (state.phase === "done" || state.phase === "latched") return [mark("queue.late", `${event.kind} after the end`)];
+  if (state.phase === "done" || state.phase === "latched") return [markOf("queue.late", `${event.kind} after the end`)];
   switch (event.kind) {
     case "start":
       return onStart(state, snap, event.timeMs);
@@ -64,7 +65,7 @@ function onStart(state: QueueState, snap: Snapshot, timeMs: number): QueueEffect
   // the first head is of size 0: entries ordered before it would look like a register that was lost
   if (state.size === 0 && readSth(snap, state.config).kind === "missing") {
     state.notes.push("the log has no first head yet: `cairn log init` makes it");
-    return [mark("queue.uninitialised", "waits for the first head"), end(state, null)];
+    return [markOf("queue.uninitialised", "waits for the first head"), end(state, null)];
   }
   return recover(state, snap, timeMs);
 }
@@ -76,7 +77,7 @@ function recover(state: QueueState, snap: Snapshot, timeMs: number): QueueEffect
   if (recovery.files.length > 0) {
     state.changed = true;
     state.writing = { ticket: ++state.lastTicket, table: null, size: state.size };
-    return [mark("queue.recovered", recovery.why), { kind: "write", ticket: state.lastTicket, db: "log", batch: [], files: recovery.files }];
+    return [markOf("queue.recovered", recovery.why), { kind: "write", ticket: state.lastTicket, db: "log", batch: [], files: recovery.files }];
   }
   enter(state, "reading");
   state.lanes.push(...openLanes(snap, state.config, state.notes));

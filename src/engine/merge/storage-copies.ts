@@ -5,6 +5,7 @@
  * the add is refused, naming them; the entries stay and will be merged, and adding again is harmless.
  */
 import { concatBytes } from "../base/bytes.ts";
+import { markOf } from "../base/effect-list.ts";
 import type { Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
@@ -14,7 +15,7 @@ import { logKeys } from "../store/keys.ts";
 import { type Answer, BUNDLE_BYTES_MAX, refused } from "../wire/messages.ts";
 import type { MergeConfig } from "./config.ts";
 import { batchReceiptLine, lineBytesMax, putReceiptLine, type ReceiptPrinter, receiptCount, receiptPrinter, receiptsAt } from "./receipt.ts";
-import { answer, type Group, type Lot, mark, type OpenAdd, type StorageEffect, type StorageState } from "./storage-state.ts";
+import { answer, type Group, type Lot, type OpenAdd, type StorageEffect, type StorageState } from "./storage-state.ts";
 
 /** A storage node commits in milliseconds: one that needs more is replaced, which leaves time for two more within an answer. */
 export const PUT_WAIT_MS = 2_000;
@@ -152,11 +153,11 @@ function sendPut(state: StorageState, to: NodeId, lots: readonly Lot[]): Storage
 export function onPutAnswer(state: StorageState, from: NodeId, requestId: number, body: Answer, snap: Snapshot): StorageEffect[] {
   if (body.kind === "storage.kept") state.failing.delete(from); // however late
   const put = state.puts.get(requestId);
-  if (put === undefined || put.to !== from) return body.kind === "storage.noted" ? [] : [mark("storage.late-kept", `${from}: answer to a put that is over`)];
+  if (put === undefined || put.to !== from) return body.kind === "storage.noted" ? [] : [markOf("storage.late-kept", `${from}: answer to a put that is over`)];
   const disarm: StorageEffect = { kind: "disarm", timer: putTimer(requestId) };
   if (body.kind === "storage.kept" && body.count === put.count) return [disarm, ...onKept(state, requestId, snap)];
   const why = body.kind === "refused" ? `${body.code}` : `answered ${body.kind}`;
-  return [disarm, mark("storage.put-refused", `${from}: ${why}`), ...onSilent(state, [requestId], why)];
+  return [disarm, markOf("storage.put-refused", `${from}: ${why}`), ...onSilent(state, [requestId], why)];
 }
 
 function onKept(state: StorageState, requestId: number, snap: Snapshot): StorageEffect[] {
@@ -182,14 +183,14 @@ function onKept(state: StorageState, requestId: number, snap: Snapshot): Storage
 export function onPutTimer(state: StorageState, timer: string): StorageEffect[] {
   const requestId = Number(timer.slice(putTimer(0).length - 1));
   const to = state.puts.get(requestId)?.to;
-  return [mark("storage.put-silent", `${to}: no answer in ${PUT_WAIT_MS} ms`), ...onSilent(state, [requestId], "silent")];
+  return [markOf("storage.put-silent", `${to}: no answer in ${PUT_WAIT_MS} ms`), ...onSilent(state, [requestId], "silent")];
 }
 
 export function onPeerLost(state: StorageState, peer: NodeId): StorageEffect[] {
   const over = [...state.puts.entries()].filter(([, put]) => put.to === peer).map(([requestId]) => requestId);
   if (over.length === 0) return [];
   const disarms = over.map((requestId): StorageEffect => ({ kind: "disarm", timer: putTimer(requestId) }));
-  return [...disarms, mark("storage.put-lost", `${peer}: link lost`), ...onSilent(state, over, "not reachable")];
+  return [...disarms, markOf("storage.put-lost", `${peer}: link lost`), ...onSilent(state, over, "not reachable")];
 }
 
 function onSilent(state: StorageState, requestIds: readonly number[], why: string): StorageEffect[] {
@@ -218,7 +219,7 @@ function giveUp(state: StorageState, lot: Lot): StorageEffect[] {
   const text = `storagequorum ${storagequorum}: on disk at ${have}; not kept by ${missing}`;
   const effects: StorageEffect[] = [];
   for (const id of lot.waiters)
-    if (state.adds.delete(id)) effects.push(mark("storage.quorum-missed", text), answer(id, refused("LOG_STORAGE_QUORUM", text, { retry: true })));
+    if (state.adds.delete(id)) effects.push(markOf("storage.quorum-missed", text), answer(id, refused("LOG_STORAGE_QUORUM", text, { retry: true })));
   return effects;
 }
 

@@ -3,6 +3,7 @@
  * deduplicated, numbered, cut into lots with one signature each, and committed together. Group commit needs no timer.
  * Hot path: no object per entry; hashes lie one after the other, entries are copied once, from request to lot.
  */
+import { markOf } from "../base/effect-list.ts";
 import type { Op, Snapshot } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { joinBundles, LENGTH_BYTES } from "../log/entry.ts";
@@ -12,7 +13,7 @@ import { BUNDLE_BYTES_MAX } from "../wire/messages.ts";
 import { emptyTable, pickHashes, tableAdd, tableHashes } from "./hash-table.ts";
 import { putReceipts, RECEIPT_COUNT_MAX, receiptsAt, signReceipts } from "./receipt.ts";
 import { findKept } from "./storage-reads.ts";
-import { encodeCounters, type Group, heldBytes, type Lot, mark, type OpenAdd, type StorageEffect, type StorageState, type Waiting } from "./storage-state.ts";
+import { encodeCounters, type Group, heldBytes, type Lot, type OpenAdd, type StorageEffect, type StorageState, type Waiting } from "./storage-state.ts";
 
 /** One write takes no more new requests above these: what waits behind it is answered a few milliseconds later. */
 const GROUP_BYTES_MAX = 8 * 1_024 * 1_024;
@@ -47,7 +48,8 @@ export function pump(state: StorageState, snap: Snapshot, timeMs: number): Stora
 }
 
 /** An entry that cannot be served does not count as kept: whoever brings it again heals that. */
-const unreadable = (seq: number): StorageEffect => mark("storage.unreadable", `pending row ${seq} does not read: its entries that come again are stored anew`);
+const unreadable = (seq: number): StorageEffect =>
+  markOf("storage.unreadable", `pending row ${seq} does not read: its entries that come again are stored anew`);
 
 /** Everything below is on enough nodes, as far as this process knows. */
 function confirmedBelow(state: StorageState): number {

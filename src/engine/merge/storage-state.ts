@@ -133,7 +133,6 @@ export function enter(state: StorageState, next: StoragePhase): void {
   state.phase = next;
 }
 
-export const mark = (name: string, text: string): StorageEffect => ({ kind: "mark", name, text });
 export const answer = (id: number, body: StorageReply): StorageEffect => ({ kind: "answer", id, body });
 
 /** `confirmedSeq`: entries below it are on enough nodes; after a restart, what lies above is in doubt. */

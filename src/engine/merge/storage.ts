@@ -5,6 +5,7 @@
  * Never orders, never forgets an entry before the primary said that it is signed, never reads a clock.
  */
 import { equalBytes, toHex } from "../base/bytes.ts";
+import { markOf } from "../base/effect-list.ts";
 import type { Event, Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import type { LogId, NodeId } from "../base/ids.ts";
@@ -19,7 +20,7 @@ import { rows } from "./records.ts";
 import { copyGroup, onPeerLost, onPutAnswer, onPutTimer } from "./storage-copies.ts";
 import { pump } from "./storage-group.ts";
 import { readEntries, readList } from "./storage-reads.ts";
-import { answer, enter, heldBytes, mark, readCounters, type StorageEffect, type StorageRequest, type StorageState } from "./storage-state.ts";
+import { answer, enter, heldBytes, readCounters, type StorageEffect, type StorageRequest, type StorageState } from "./storage-state.ts";
 
 /** One `add`: the body that HTTP takes, and as many entries as one answer of receipts may hold (about 64 MiB of text). */
 export const ADD_BYTES_MAX = 8 * 1_024 * 1_024;
@@ -116,7 +117,7 @@ function onRequest(state: StorageState, ask: Ask, snap: Snapshot): StorageEffect
   if (body.kind === "space") return [...onSpace(state, body.low), answer(id, { kind: "storage.noted" })];
   if (body.kind === "drain") return onDrain(state, id);
   const no = refusal(state, ask.from, body, snap);
-  if (no !== null) return [mark("storage.refused", no.text), answer(id, no)];
+  if (no !== null) return [markOf("storage.refused", no.text), answer(id, no)];
   if (body.kind === "storage.put") return onPut(state, id, ask.from, body);
   if (body.kind === "storage.settle") return onSettle(state, id, body);
   if (body.kind === "storage.list") return [answer(id, readList(state, body, snap))];
@@ -141,7 +142,7 @@ function refusal(state: StorageState, from: NodeId, body: Request, snap: Snapsho
 
 function onAdd(state: StorageState, id: number, { bundle, receipts = "entry" }: AddRequest, timeMs: number): StorageEffect[] {
   const no = admission(state, bundle, timeMs);
-  if (no !== null) return [mark("storage.add-refused", no.text), answer(id, no)];
+  if (no !== null) return [markOf("storage.add-refused", no.text), answer(id, no)];
   const entries = entriesOf(bundle);
   if (entries === null) return [answer(id, refused("LOG_ENCODING", `an add of ${bundle.length} bytes is no bundle`))];
   const count = entries.hashes.length / 32;
@@ -195,11 +196,11 @@ function onPut(state: StorageState, id: number, from: NodeId, { bundle }: Reques
 function onSettle(state: StorageState, id: number, { born, settledSeq }: RequestOf<"storage.settle">): StorageEffect[] {
   if (born !== state.born) {
     const text = `${state.config.self} is on disk ${state.born}, asked to settle entries below ${settledSeq} of disk ${born}`;
-    return [mark("storage.settle-other-disk", text), answer(id, { kind: "storage.settled", settledSeq: state.settledSeq })];
+    return [markOf("storage.settle-other-disk", text), answer(id, { kind: "storage.settled", settledSeq: state.settledSeq })];
   }
   if (settledSeq > state.storedSeq) {
     const text = `${state.config.self} has entries below ${state.storedSeq}, asked to settle below ${settledSeq}`;
-    return [mark("storage.settle-beyond", text), answer(id, refused("LOG_RANGE", text, { size: state.storedSeq }))];
+    return [markOf("storage.settle-beyond", text), answer(id, refused("LOG_RANGE", text, { size: state.storedSeq }))];
   }
   if (settledSeq <= state.settledSeq) return [answer(id, { kind: "storage.settled", settledSeq: state.settledSeq })];
   state.waiting.push({ kind: "settle", id, seq: settledSeq });
@@ -222,7 +223,7 @@ function setFull(state: StorageState, full: boolean): StorageEffect[] {
   const next = full ? "full" : "open";
   if ((state.phase !== "open" && state.phase !== "full") || next === state.phase) return [];
   enter(state, next);
-  return [mark(`storage.${next}`, `${state.config.self}: ${full ? "disk too full, no more entries" : "space again"}`)];
+  return [markOf(`storage.${next}`, `${state.config.self}: ${full ? "disk too full, no more entries" : "space again"}`)];
 }
 
 function onDrain(state: StorageState, id: number): StorageEffect[] {

@@ -4,6 +4,7 @@
  * reports every accepted value to whoever collects.
  */
 import { equalBytes } from "../base/bytes.ts";
+import { answer, halt } from "../base/effect-list.ts";
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
@@ -15,7 +16,7 @@ import { commitUpTo, compareHistory, fetchFrom } from "./learner.ts";
 import { entryOf, follows, heldHash, putAccepted, putVote } from "./records.ts";
 import { remember } from "./remembered.ts";
 import { abstains, fall, isStranger, see } from "./standing.ts";
-import { answer, canVote, type Entry, halt, type PaxosEffect, refuse, scopeOf, type Turn, write } from "./state.ts";
+import { canVote, type Entry, type PaxosEffect, refuse, scopeOf, type Turn, write } from "./state.ts";
 
 /** Accepted bytes above `last`: what one LAST can carry in its frame. */
 const ACCEPTED_BYTES_MAX = 12 * 1_024 * 1_024;

@@ -5,8 +5,8 @@
  * version. Every request is answered by its deadline: `PAXOS_NO_QUORUM` where it was surely not done,
  * `PAXOS_OUTCOME_UNKNOWN` where nobody can tell.
  */
-
 import { equalBytes } from "../base/bytes.ts";
+import { answer, arm, mark } from "../base/effect-list.ts";
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
@@ -15,14 +15,11 @@ import { type Answer, type AnswerOf, answers, type Request, type RequestOf, refu
 import { sameBallot } from "./ballot.ts";
 import { bytesOf, serviceOf } from "./services.ts";
 import {
-  answer,
-  arm,
   type Call,
   type Command,
   type Entry,
   isSettled,
   leasesHold,
-  mark,
   type Outcome,
   type PaxosState,
   type Read,

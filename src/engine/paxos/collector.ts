@@ -3,6 +3,7 @@
  * majority, takes up newer commits first, and goes up version by version: of the values whose `prev` fits the one selected
  * before, that of the highest ballot. A value that fits nowhere cannot have been chosen, and everything above it is dropped.
  */
+import { arm, mark } from "../base/effect-list.ts";
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
@@ -15,7 +16,7 @@ import { lead } from "./proposer.ts";
 import { entryOf, follows, putVote } from "./records.ts";
 import { remember, showsLess } from "./remembered.ts";
 import { COLLECT_TIMER, ELECT_TIMER, fall, see } from "./standing.ts";
-import { arm, type Collecting, type Entry, enter, mark, othersOf, type PaxosState, scopeOf, selfOf, send, type Turn, write } from "./state.ts";
+import { type Collecting, type Entry, enter, othersOf, type PaxosState, scopeOf, selfOf, send, type Turn, write } from "./state.ts";
 
 /** A member that wins and cannot collect so often in a row is not heard by the others: it ranks itself last for a while. */
 const FAILED_COLLECTS_MAX = 2;

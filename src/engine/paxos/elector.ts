@@ -3,6 +3,7 @@
  * tries, never what is true: that is the ballot's work. A member that hears a live leader neither stands nor acks, so one
  * that returns with a low rank deposes nobody; it is told who leads and joins.
  */
+import { answer, arm, mark } from "../base/effect-list.ts";
 import type { NodeId } from "../base/ids.ts";
 import type { AnswerOf, RequestOf } from "../wire/messages.ts";
 import { birthCounts, majorityOf, memberOf } from "./cluster-map.ts";
@@ -10,7 +11,7 @@ import { startCollect } from "./collector.ts";
 import { takeUp } from "./lease.ts";
 import { putVote } from "./records.ts";
 import { abstains, ELECT_TIMER, fall, isStranger, lookLater, probe, see } from "./standing.ts";
-import { answer, arm, canVote, enter, mark, othersOf, type PaxosState, refuse, scopeOf, selfOf, send, type Turn, write } from "./state.ts";
+import { canVote, enter, othersOf, type PaxosState, refuse, scopeOf, selfOf, send, type Turn, write } from "./state.ts";
 
 /** Rank of a member that cannot make itself heard. */
 const LAST_RANK = 1_000_000;

@@ -3,13 +3,14 @@
  * at once, applied to `replicated` behind that, as many as wait in one commit. A version whose hash does not fit is two
  * histories that met: the node stops. Decides nothing: the proposer and the learners say what is chosen.
  */
+import { halt } from "../base/effect-list.ts";
 import type { Op } from "../base/effects.ts";
 import { localKeys } from "../store/keys.ts";
 import { lastOp, versionOps } from "../store/versions.ts";
 import { settleOutcomes } from "./clients.ts";
 import { mapIn } from "./cluster-map.ts";
 import { follows } from "./records.ts";
-import { type Entry, halt, type PaxosState, type Turn, write } from "./state.ts";
+import { type Entry, type PaxosState, type Turn, write } from "./state.ts";
 import { firstIn } from "./trim.ts";
 
 /** Applying may lag so far behind: reads lay what waits over the snapshot. */

@@ -3,8 +3,8 @@
  * it, cover entries that it accepted under the same ballot; everything else is fetched, at most 1 MiB at a time. A peer
  * whose first version lies beyond what is missing cannot help: then the store must be synchronised.
  */
-
 import { equalBytes } from "../base/bytes.ts";
+import { answer, arm, halt, mark } from "../base/effect-list.ts";
 import { EngineError } from "../base/errors.ts";
 import type { Hash, NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
@@ -14,7 +14,7 @@ import { RECENT_COUNT_MAX } from "../wire/paxos-messages.ts";
 import { type Ballot, NO_BALLOT, sameBallot } from "./ballot.ts";
 import { hasLagRoom, learn } from "./history.ts";
 import { entryOf, heldHash } from "./records.ts";
-import { answer, arm, halt, mark, refuse, scopeOf, send, type Turn } from "./state.ts";
+import { refuse, scopeOf, send, type Turn } from "./state.ts";
 
 export const FETCH_TIMER = "fetch";
 const FETCH_MS = 1_000;

@@ -3,6 +3,8 @@
  * reads from its own state as long as a majority has promised. The leader counts from its send, less the margin for clock
  * rates; a member from receipt. A lease raises nothing on disk. LEASE also tells what is chosen, with its chain hash.
  */
+import { answer, arm, mark } from "../base/effect-list.ts";
+import { CLOCK_MARGIN } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
 import type { AnswerOf, RequestOf } from "../wire/messages.ts";
@@ -12,24 +14,7 @@ import { commitUpTo, compareHistory, fetchFrom, lookBehind } from "./learner.ts"
 import { beginAgain, commitP99Us, reach } from "./proposer.ts";
 import { putVote } from "./records.ts";
 import { ELECT_TIMER, fall, RENEW_TIMER, see } from "./standing.ts";
-import {
-  answer,
-  arm,
-  CLOCK_MARGIN,
-  canVote,
-  enter,
-  type Leading,
-  leaseRuns,
-  leasesHold,
-  mark,
-  newestMap,
-  othersOf,
-  refuse,
-  scopeOf,
-  send,
-  type Turn,
-  write,
-} from "./state.ts";
+import { canVote, enter, type Leading, leaseRuns, leasesHold, newestMap, othersOf, refuse, scopeOf, send, type Turn, write } from "./state.ts";
 
 /** A leader without a majority's leases for so many of them stands down: somebody else may be able to lead. */
 const LEASES_MISSED_MAX = 2;

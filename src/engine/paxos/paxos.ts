@@ -3,8 +3,8 @@
  * Events go to the part that knows them; afterwards whatever can go on goes on: the queue, reads, news for members, apply.
  * Between Paxos and the store's synchronisation assembly carries three facts, as plain values: see the last section.
  */
-
 import { equalBytes } from "../base/bytes.ts";
+import { answer, arm, mark } from "../base/effect-list.ts";
 import type { Clocks, Event, Snapshot } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { unreachable } from "../base/invariant.ts";
@@ -23,7 +23,7 @@ import { load, loadVotes } from "./records.ts";
 import type { Service } from "./services.ts";
 import { serviceOf } from "./services.ts";
 import { COLLECT_TIMER, ELECT_TIMER, fall, lookLater, probe, quietMs, RENEW_TIMER, see } from "./standing.ts";
-import { answer, arm, enter, isSettled, leasesHold, mark, type PaxosEffect, type PaxosState, scopeOf, type Turn } from "./state.ts";
+import { enter, isSettled, leasesHold, type PaxosEffect, type PaxosState, scopeOf, type Turn } from "./state.ts";
 import { trimInFlight } from "./trim.ts";
 
 const SPACE_TIMER = "space";

@@ -4,6 +4,7 @@
  * abstains like a lost disk; all others take back what was begun under their own ballots, for a leader's own vote is acked
  * to nobody. Answers to what was asked before a peer's start are those of its earlier run, and are dropped.
  */
+import { answer, mark } from "../base/effect-list.ts";
 import type { NodeId } from "../base/ids.ts";
 import { localKeys } from "../store/keys.ts";
 import type { AnswerOf, RequestOf } from "../wire/messages.ts";
@@ -12,7 +13,7 @@ import { ballotText, compareBallots } from "./ballot.ts";
 import { memberOf } from "./cluster-map.ts";
 import { knownOf } from "./remembered.ts";
 import { fall } from "./standing.ts";
-import { answer, canVote, mark, newestMap, othersOf, type PaxosState, refuse, scopeOf, selfOf, send, type Turn, write } from "./state.ts";
+import { canVote, newestMap, othersOf, type PaxosState, refuse, scopeOf, selfOf, send, type Turn, write } from "./state.ts";
 
 /** The newest version that this disk holds, accepted or chosen. */
 export const topOf = ({ last, accepted }: PaxosState): number => Math.max(last, ...accepted.keys());

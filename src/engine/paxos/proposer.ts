@@ -4,6 +4,7 @@
  * are in flight; everything that waits becomes one proposal, and nobody waits for a batch to fill.
  */
 import { utf8 } from "../base/bytes.ts";
+import { mark } from "../base/effect-list.ts";
 import type { Op } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
@@ -18,7 +19,7 @@ import { entryOf } from "./records.ts";
 import { remember } from "./remembered.ts";
 import { evaluate, PROPOSAL_BYTES_MAX, serviceOf } from "./services.ts";
 import { fall, see } from "./standing.ts";
-import { type Entry, isSettled, type Leading, leasesHold, mapFor, mark, newestMap, type Outcome, othersOf, scopeOf, selfOf, send, type Turn } from "./state.ts";
+import { type Entry, isSettled, type Leading, leasesHold, mapFor, newestMap, type Outcome, othersOf, scopeOf, selfOf, send, type Turn } from "./state.ts";
 import { dueTrim } from "./trim.ts";
 import { viewAt } from "./view.ts";
 

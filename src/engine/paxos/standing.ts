@@ -3,11 +3,13 @@
  * by the birth of the disk, and how it falls back to looking for a leader.
  */
 import { equalBytes } from "../base/bytes.ts";
+import { arm } from "../base/effect-list.ts";
+import { CLOCK_MARGIN } from "../base/effects.ts";
 import { mutant } from "../base/mutant.ts";
 import { type Ballot, compareBallots } from "./ballot.ts";
 import { dropHeldBack } from "./clients.ts";
 import { memberOf } from "./cluster-map.ts";
-import { arm, CLOCK_MARGIN, canVote, enter, leaseRuns, newestMap, othersOf, type PaxosState, type Refusal, scopeOf, send, type Turn } from "./state.ts";
+import { canVote, enter, leaseRuns, newestMap, othersOf, type PaxosState, type Refusal, scopeOf, send, type Turn } from "./state.ts";
 
 export const ELECT_TIMER = "elect";
 export const RENEW_TIMER = "renew";

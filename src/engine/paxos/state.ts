@@ -3,8 +3,8 @@
  * takes a `Turn`, changes the state in place and lists its effects. Which field is on disk is said beside it; all others
  * are gone with the process, and the rules hold without them.
  */
+import { answer, mark } from "../base/effect-list.ts";
 import type { Batch, Effect, Snapshot } from "../base/effects.ts";
-import type { ErrorCode } from "../base/errors.ts";
 import type { Hash, NodeId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
 import { ZERO_HASH } from "../store/versions.ts";
@@ -28,8 +28,6 @@ export type PaxosTiming = {
 };
 
 export const PAXOS_TIMING: PaxosTiming = { leaseMs: 1_000, renewMs: 300, electMs: 250, collectMs: 1_000, requestMs: 5_000, trimWaitMs: 60_000 };
-/** Clocks of two nodes may differ by this share of a lease. */
-export const CLOCK_MARGIN = 0.1;
 
 export type PaxosConfig = {
   /** First 8 bytes of what names the cluster. */
@@ -303,22 +301,6 @@ export function send({ state, out }: Turn, to: NodeId, body: Request): number {
   const requestId = ++state.lastRequestId;
   out.push({ kind: "send", to, requestId, body });
   return requestId;
-}
-
-export function answer({ out }: Turn, id: number, body: Answer): void {
-  out.push({ kind: "answer", id, body });
-}
-
-export function mark({ out }: Turn, name: string, text?: string): void {
-  out.push(text === undefined ? { kind: "mark", name } : { kind: "mark", name, text });
-}
-
-export function arm({ out }: Turn, timer: string, afterMs: number, jitterMs = 0): void {
-  out.push({ kind: "arm", timer, afterMs, jitterMs });
-}
-
-export function halt({ out }: Turn, code: ErrorCode, detail: string): void {
-  out.push({ kind: "halt", code, detail });
 }
 
 /** Why a member does not do what it was asked, and what the asker may not know. */

@@ -4,6 +4,7 @@
  * is acknowledged. What waits while a commit runs shares the next one. Repeated, early and foreign chunks change nothing.
  */
 import { equalBytes } from "../base/bytes.ts";
+import { answer, mark } from "../base/effect-list.ts";
 import type { Op } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
@@ -13,7 +14,7 @@ import { afterCopy } from "./finish.ts";
 import { unpack } from "./packer.ts";
 import { type CursorRow, chainHash, syncRows } from "./records.ts";
 import { abandon, chunkAck, isOurs } from "./requester.ts";
-import { answer, MIB, mark, scopeOf, type Turn, write } from "./state.ts";
+import { MIB, scopeOf, type Turn, write } from "./state.ts";
 
 /** Chunks that share one commit. */
 const GROUP_BYTES_MAX = 8 * MIB;

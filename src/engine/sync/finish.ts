@@ -4,8 +4,8 @@
  * since the oldest of them, then compared at the provider's version. The root is this node's own, read back row by row.
  * The flag never falls unproved.
  */
-
 import { equalBytes, toHex } from "../base/bytes.ts";
+import { arm, halt, mark } from "../base/effect-list.ts";
 import type { Op } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import { mutant } from "../base/mutant.ts";
@@ -15,7 +15,7 @@ import type { AnswerOf } from "../wire/messages.ts";
 import { applyOps, decodeNext, syncRows } from "./records.ts";
 import { abandon, closeScan, forget, probe, startOver } from "./requester.ts";
 import { newScan, scanOn } from "./scan.ts";
-import { arm, enterRequester, mark, scopeOf, send, type Turn, timingOf, write } from "./state.ts";
+import { enterRequester, scopeOf, send, type Turn, timingOf, write } from "./state.ts";
 
 /** Every row is here and durable. */
 export function afterCopy(turn: Turn): void {
@@ -75,7 +75,7 @@ export function onRecent(turn: Turn, body: AnswerOf<"sync.recent">): void {
   } catch (cause) {
     if (!(cause instanceof EngineError)) throw cause;
     // two histories that both count as committed: nobody may go on from here
-    if (cause.code === "PAXOS_FORK") turn.out.push({ kind: "halt", code: cause.code, detail: cause.message });
+    if (cause.code === "PAXOS_FORK") halt(turn, cause.code, cause.message);
     else abandon(turn, "digest-mismatch");
     return;
   }

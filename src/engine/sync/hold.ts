@@ -4,25 +4,12 @@
  * itself; in its grace while the laggard recovers. A new leader trims nothing for a while: holds of its predecessor may
  * live. It never trims itself: Paxos asks `heldFrom` before it proposes a trim.
  */
+import { answer, arm, disarm, mark } from "../base/effect-list.ts";
 import type { NodeId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
 import { mutant } from "../base/mutant.ts";
 import type { RequestOf } from "../wire/messages.ts";
-import {
-  answer,
-  arm,
-  disarm,
-  factsOf,
-  HOLDS_MAX,
-  type Hold,
-  type HoldPhase,
-  holdTransitions,
-  mark,
-  type SyncState,
-  scopeOf,
-  type Turn,
-  timingOf,
-} from "./state.ts";
+import { factsOf, HOLDS_MAX, type Hold, type HoldPhase, holdTransitions, type SyncState, scopeOf, type Turn, timingOf } from "./state.ts";
 
 /** HOLD_REQs that wait for one trim: no more than there can be holds. */
 const WAITING_MAX = HOLDS_MAX;

@@ -3,8 +3,9 @@
  * by the leader, snapshots only once it has applied what the leader had, sends chunks as the requester's acknowledgements
  * allow, and keeps the hold through the grace. It reads and never writes; its timer forgets a requester that fell silent.
  */
-
 import { equalBytes, utf8 } from "../base/bytes.ts";
+import { answer, arm, disarm, mark } from "../base/effect-list.ts";
+import { CLOCK_MARGIN } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
 import { mutant } from "../base/mutant.ts";
@@ -14,21 +15,7 @@ import type { AnswerOf, RequestOf } from "../wire/messages.ts";
 import { adjust, isDue } from "./rate.ts";
 import { chainHash } from "./records.ts";
 import { seedOf } from "./scan.ts";
-import {
-  answer,
-  arm,
-  disarm,
-  factsOf,
-  mark,
-  type ProviderPhase,
-  providerTransitions,
-  scopeOf,
-  send,
-  TRANSFERS_MAX,
-  type Transfer,
-  type Turn,
-  timingOf,
-} from "./state.ts";
+import { factsOf, type ProviderPhase, providerTransitions, scopeOf, send, TRANSFERS_MAX, type Transfer, type Turn, timingOf } from "./state.ts";
 
 const BUSY_MS = 1_000;
 const ID_BYTES = 8;
@@ -174,8 +161,6 @@ export function onRenewTimer(turn: Turn, transfer: Transfer): void {
   renewHold(turn, transfer, transfer.phase === "draining");
 }
 
-/** Two clocks may differ by a tenth of a lease. */
-const CLOCK_MARGIN = 0.1;
 /** The lease counts from this node's own send: the leader's began later, and may be counted by a faster clock. */
 export const isHeld = ({ state, upMs }: Pick<Turn, "state" | "upMs">, { heldFromMs }: Transfer): boolean =>
   heldFromMs !== null && upMs - heldFromMs < state.config.timing.holdLeaseMs * (1 - CLOCK_MARGIN);

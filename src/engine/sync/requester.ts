@@ -3,8 +3,8 @@
  * floor durable, and only then clears `replicated`, and nothing else. Until a grant came it still owns its data; from the
  * flag on it abstains, whatever happens, until `finish.ts` has proved the copy. A flagged node that starts goes on here.
  */
-
 import { equalBytes, utf8 } from "../base/bytes.ts";
+import { answer, arm, disarm, mark } from "../base/effect-list.ts";
 import type { Batch } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
@@ -14,7 +14,7 @@ import type { AnswerOf, RequestOf } from "../wire/messages.ts";
 import { candidates, isInfeasible, neededFloor } from "./choose.ts";
 import { closeTransfers } from "./provider.ts";
 import { type CursorRow, syncRows } from "./records.ts";
-import { answer, arm, disarm, enterRequester, factsOf, mark, type Reply, type Requester, scopeOf, send, type Turn, timingOf, write } from "./state.ts";
+import { enterRequester, factsOf, type Reply, type Requester, scopeOf, send, type Turn, timingOf, write } from "./state.ts";
 
 export const NO_DIGEST = new Uint8Array(32);
 const FIRST_KEY = new Uint8Array(0);

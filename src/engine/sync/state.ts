@@ -336,22 +336,6 @@ export function send({ state, out }: Turn, to: NodeId, body: Request, asked: Ask
   return requestId;
 }
 
-export function answer({ out }: Turn, id: number, body: Answer): void {
-  out.push({ kind: "answer", id, body });
-}
-
-export function mark({ out }: Turn, name: string, text?: string): void {
-  out.push(text === undefined ? { kind: "mark", name } : { kind: "mark", name, text });
-}
-
-export function arm({ out }: Turn, timer: string, afterMs: number, jitterMs = 0): void {
-  out.push({ kind: "arm", timer, afterMs, jitterMs });
-}
-
-export function disarm({ out }: Turn, ...timers: readonly string[]): void {
-  for (const timer of timers) out.push({ kind: "disarm", timer });
-}
-
 type Write = Omit<Extract<SyncEffect, { kind: "write" }>, "kind" | "ticket">;
 
 /** A write of the requester; what is listed behind it waits for it. */

@@ -3,7 +3,7 @@
  * requester's credit lasts, each kept until it is acknowledged and sent again after a silence; the last one carries the
  * root. Then it answers what the laggard still asks for. Only messages of the transfer itself keep it alive.
  */
-
+import { answer, arm, disarm, mark } from "../base/effect-list.ts";
 import type { NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
 import { digestRow, finishDigest } from "../store/digest.ts";
@@ -15,7 +15,7 @@ import { abort, adjustRate, close, endHold, enter, sendStart, takeView, timerOf 
 import { spend, waitMs } from "./rate.ts";
 import { chainHash } from "./records.ts";
 import { newScan, scanOn } from "./scan.ts";
-import { answer, arm, disarm, mark, scopeOf, send, type Transfer, type Turn, timingOf } from "./state.ts";
+import { scopeOf, send, type Transfer, type Turn, timingOf } from "./state.ts";
 
 /** CHUNK_ACK, to SYNC_START or to a chunk. */
 export function onChunkAck(turn: Turn, transfer: Transfer, isStart: boolean, ack: AnswerOf<"sync.chunk-ack">): void {

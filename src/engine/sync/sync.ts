@@ -3,8 +3,8 @@
  * asks itself for a hold by the same messages, which never leave the node. Reads Paxos through `SyncPorts`, tells it what
  * the functions at the end say, and never imports it.
  */
-
 import { equalBytes } from "../base/bytes.ts";
+import { answer, arm, mark } from "../base/effect-list.ts";
 import type { Snapshot } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { unreachable } from "../base/invariant.ts";
@@ -33,11 +33,8 @@ import {
 } from "./requester.ts";
 import {
   type Asked,
-  answer,
-  arm,
   enterRequester,
   factsOf,
-  mark,
   type SyncCall,
   type SyncEffect,
   type SyncEvent,
