@@ -10,8 +10,8 @@ import { readEdge, rows } from "../merge/records.ts";
 import { DiskSnapshot } from "./disk.ts";
 import { MergeCheckers } from "./merge-checkers.ts";
 import { MergeCluster, type MergeReply, type MergeWorldOptions, resultOf } from "./merge-world.ts";
-import { PERFECT_LINK } from "./network.ts";
 import type { ClientCall } from "./process.ts";
+import { healLinks, healNode } from "./seed-run.ts";
 
 /** Rounds within which a healed cluster has signed and published all it promised. */
 const HEALED_ROUNDS_MAX = 12;
@@ -73,14 +73,10 @@ export class MergeRun {
   /** Ends every fault, starts every node anew, and runs rounds until nothing is owed. */
   heal(): void {
     const { world, nodeIds } = this.cluster;
-    world.network.faults = PERFECT_LINK;
-    world.network.heal();
+    healLinks(world);
     for (const frame of world.network.release({ kind: "*", from: "*", to: "*" })) world.courier.launch(frame, 0);
     for (const id of nodeIds) {
-      const node = world.node(id);
-      node.faults.full = false;
-      node.faults.failNext = 0;
-      if (node.paused) world.resumeNode(id);
+      healNode(world, id);
       world.crashNode(id, "none");
     }
     this.cluster.startNodes();

@@ -7,8 +7,10 @@ import { utf8 } from "../base/bytes.ts";
 import type { NodeId } from "../base/ids.ts";
 import { nextBelow, nextChance, nextOf, type Prng, prng } from "../base/prng.ts";
 import type { StepName } from "../node/assemble.ts";
+import type { SeedReport } from "./area.ts";
 import { MergeRun } from "./merge-run.ts";
 import type { MergeCluster, MergeShape } from "./merge-world.ts";
+import { drift, endOneFault, replayOne, seedReport } from "./seed-run.ts";
 
 /** Events of a safety phase where nobody says: enough for a dozen rounds with faults. */
 export const SEED_EVENTS = 3_000;
@@ -21,15 +23,7 @@ const DRIFT_MS_MAX = 15_000;
 /** Distinct entries that clients of one seed submit: few, so that repeats meet. */
 const ENTRY_COUNT = 400;
 
-export type SeedResult = {
-  readonly seed: number;
-  readonly events: number;
-  readonly traceHash: string;
-  readonly violation: { readonly invariant: string; readonly at: number } | null;
-  readonly marks: ReadonlyMap<string, number>;
-};
-
-export function runMergeSeed(seed: number, eventsMax = SEED_EVENTS, onLine?: (line: string) => void): SeedResult {
+export function runMergeSeed(seed: number, eventsMax = SEED_EVENTS, onLine?: (line: string) => void): SeedReport {
   return new SeedRun(seed, eventsMax, onLine).run();
 }
 
@@ -100,26 +94,15 @@ class SeedRun {
     return { id: nextOf(dice, able), at: nextBelow(dice, Math.ceil(this.eventsMax * 0.7)) };
   }
 
-  run(): SeedResult {
+  run(): SeedReport {
     const { world } = this.cluster;
     while (world.eventCount < this.eventsMax && world.violations.length === 0) {
       if (this.loss !== null && world.eventCount >= this.loss.at) this.lose(this.loss.id);
       this.act();
-      this.drift(nextBelow(this.dice, 40));
+      drift(world, nextBelow(this.dice, 40), world.nowMs + DRIFT_MS_MAX);
     }
     if (world.violations.length === 0) this.merge.heal();
-    if (this.onLine !== undefined) for (const line of world.trace.since(0)) this.onLine(line);
-    const [violation] = world.violations;
-    return { seed: this.seed, events: world.eventCount, traceHash: world.trace.hash, violation: violation ?? null, marks: world.trace.marks };
-  }
-
-  /** Up to so many events; time moves only as far as they take it. */
-  private drift(count: number): void {
-    const { world } = this.cluster;
-    const endMs = world.nowMs + DRIFT_MS_MAX;
-    for (let i = 0; i < count && world.violations.length === 0; i++) {
-      if ((world.nextMs() ?? endMs) >= endMs || !world.step()) return;
-    }
+    return seedReport({ world, seed: this.seed, onLine: this.onLine });
   }
 
   // ── safety phase ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -163,9 +146,7 @@ class SeedRun {
       world.startNode(id);
     } else if (world.network.holdList().length > 0) {
       for (const frame of world.network.release(SWAPS)) world.courier.launch(frame, nextBelow(this.dice, 50));
-    } else if (node.paused) world.resumeNode(id);
-    else if (node.faults.full) node.faults.full = false;
-    else world.network.heal();
+    } else endOneFault(world, id);
   }
 
   private fault(): void {
@@ -201,17 +182,11 @@ class SeedRun {
         world.network.hold(SWAPS);
         return;
       case "replay":
-        this.replay();
+        replayOne(world, this.dice, { kinds: REPLAYED, withinMs: 5_000 });
         return;
       default:
         this.restore(shape.primary);
     }
-  }
-
-  private replay(): void {
-    const { courier, network } = this.cluster.world;
-    const frame = network.lastDelivered({ kind: nextOf(this.dice, REPLAYED), from: "*", to: "*" });
-    if (frame !== undefined) courier.launch(courier.copyOf(frame), nextBelow(this.dice, 5_000));
   }
 
   /**

@@ -9,12 +9,11 @@ import type { NodeId } from "../base/ids.ts";
 import { nextBelow, nextChance, nextOf, type Prng, prng } from "../base/prng.ts";
 import { historyIn } from "../store/versions.ts";
 import type { SeedReport } from "./area.ts";
-import { diffDisks } from "./disk.ts";
 import { PERFECT_LINK } from "./network.ts";
 import { PaxosCheckers } from "./paxos-checkers.ts";
 import { PaxosClients, put, read, remove } from "./paxos-clients.ts";
 import { type PaxosCall, PaxosCluster } from "./paxos-world.ts";
-import { DAEMON } from "./process.ts";
+import { drift, endOneFault, healLinks, healNode, replayOne, seedReport, storesEqual } from "./seed-run.ts";
 import { runFor } from "./steer.ts";
 
 /** Events of a safety phase where nobody says: a few dozen seconds of virtual time with a dozen faults. */
@@ -89,18 +88,11 @@ class SeedRun {
     runFor(world, 2_000);
     while (world.eventCount < this.eventsMax && world.violations.length === 0) {
       this.act();
-      this.drift(nextBelow(this.dice, 30));
+      drift(world, nextBelow(this.dice, 30));
     }
     if (world.violations.length === 0) this.heal();
     if (world.trace.marks.has("paxos.old-copy")) this.broken("I4 a disk that is no old copy was taken for one");
-    if (this.onLine !== undefined) for (const line of world.trace.since(0)) this.onLine(line);
-    const [violation] = world.violations;
-    return { seed: this.seed, events: world.eventCount, traceHash: world.trace.hash, violation: violation ?? null, marks: world.trace.marks };
-  }
-
-  private drift(count: number): void {
-    const { world } = this.cluster;
-    for (let i = 0; i < count && world.violations.length === 0; i++) if (!world.step()) return;
+    return seedReport({ world, seed: this.seed, onLine: this.onLine });
   }
 
   // ── safety phase ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -131,12 +123,8 @@ class SeedRun {
   private revive(): void {
     const { world, nodeIds } = this.cluster;
     const id = nextOf(this.dice, nodeIds);
-    const node = world.node(id);
-    if (!node.running.has(DAEMON)) world.startNode(id);
-    else if (node.paused) world.resumeNode(id);
-    else if (node.faults.paused) world.resumeDisk(id);
-    else if (node.faults.full) node.faults.full = false;
-    else world.network.heal();
+    if (!this.cluster.isUp(id)) world.startNode(id);
+    else endOneFault(world, id);
   }
 
   private fault(): void {
@@ -189,7 +177,7 @@ class SeedRun {
         world.pauseDisk(id);
         return;
       default:
-        this.replay();
+        replayOne(world, this.dice, { kinds: REPLAYED, withinMs: 3_000 });
     }
   }
 
@@ -260,32 +248,22 @@ class SeedRun {
     runFor(world, 2_500, () => world.violations.length > 0);
   }
 
-  private replay(): void {
-    const { courier, network } = this.cluster.world;
-    const frame = network.lastDelivered({ kind: nextOf(this.dice, REPLAYED), from: "*", to: "*" });
-    if (frame !== undefined) courier.launch(courier.copyOf(frame), nextBelow(this.dice, 3_000));
-  }
-
   // ── liveness phase ───────────────────────────────────────────────────────────────────────────────────────────────
 
   /** A majority comes back, on whole links; the others stay as dead as they are. */
   private heal(): void {
     const { world, nodeIds } = this.cluster;
-    world.network.faults = PERFECT_LINK;
-    world.network.heal();
+    healLinks(world);
     const live = this.drawMajority();
     if (live.length * 2 <= nodeIds.length) return;
     for (const id of nodeIds) {
-      const { faults, paused } = world.node(id);
-      Object.assign(faults, { full: false, fullNext: 0, failNext: 0 });
-      if (paused) world.resumeNode(id);
-      if (faults.paused) world.resumeDisk(id);
+      healNode(world, id);
       if (!live.includes(id) && this.cluster.isUp(id)) world.crashNode(id);
       if (live.includes(id) && !this.cluster.isUp(id)) world.startNode(id);
     }
     if (!this.progresses(live)) return;
-    runFor(world, EQUAL_MS, () => world.violations.length > 0 || this.areEqual(live));
-    if (world.violations.length === 0 && !this.areEqual(live))
+    runFor(world, EQUAL_MS, () => world.violations.length > 0 || storesEqual(world, live));
+    if (world.violations.length === 0 && !storesEqual(world, live))
       this.broken(`L1 stores of ${live.join(", ")} are not equal ${EQUAL_MS / 1_000} s after the last write`);
   }
 
@@ -325,12 +303,6 @@ class SeedRun {
       }
     }
     return true;
-  }
-
-  private areEqual(live: readonly NodeId[]): boolean {
-    const { world } = this.cluster;
-    const [one, ...others] = live.map((id) => world.node(id).disk);
-    return one !== undefined && others.every((other) => diffDisks(one, other, "replicated", 1).length === 0);
   }
 
   private broken(invariant: string): void {

@@ -7,11 +7,10 @@ import type { NodeId } from "../base/ids.ts";
 import { nextBelow, nextChance, nextOf, type Prng, prng } from "../base/prng.ts";
 import { SYNC_TIMING, type SyncTiming } from "../sync/state.ts";
 import type { SeedReport } from "./area.ts";
-import { diffDisks } from "./disk.ts";
-import { PERFECT_LINK } from "./network.ts";
 import { PaxosCheckers } from "./paxos-checkers.ts";
 import { PaxosClients, put, remove } from "./paxos-clients.ts";
 import { PaxosCluster } from "./paxos-world.ts";
+import { drift, endOneFault, healLinks, healNode, replayOne, seedReport, storesEqual } from "./seed-run.ts";
 import { runFor } from "./steer.ts";
 import { watchSync } from "./sync-watch.ts";
 
@@ -76,17 +75,10 @@ class SyncSeedRun {
     runFor(world, 3_000);
     while (world.eventCount < this.eventsMax && world.violations.length === 0) {
       this.act();
-      this.drift(nextBelow(this.dice, 40));
+      drift(world, nextBelow(this.dice, 40));
     }
     if (world.violations.length === 0) this.heal();
-    if (this.onLine !== undefined) for (const line of world.trace.since(0)) this.onLine(line);
-    const [violation] = world.violations;
-    return { seed: this.seed, events: world.eventCount, traceHash: world.trace.hash, violation: violation ?? null, marks: world.trace.marks };
-  }
-
-  private drift(count: number): void {
-    const { world } = this.cluster;
-    for (let i = 0; i < count && world.violations.length === 0; i++) if (!world.step()) return;
+    return seedReport({ world, seed: this.seed, onLine: this.onLine });
   }
 
   private act(): void {
@@ -106,11 +98,8 @@ class SyncSeedRun {
   private revive(): void {
     const { world, nodeIds } = this.cluster;
     const id = nextOf(this.dice, nodeIds);
-    const node = world.node(id);
     if (!this.cluster.isUp(id)) world.startNode(id);
-    else if (node.paused) world.resumeNode(id);
-    else if (node.faults.full) node.faults.full = false;
-    else world.network.heal();
+    else endOneFault(world, id);
   }
 
   private fault(kind: (typeof FAULTS)[number]): void {
@@ -138,10 +127,8 @@ class SyncSeedRun {
       case "force":
         if (this.cluster.isUp(any)) world.request(any, { kind: "sync.force" });
         return;
-      case "replay": {
-        const frame = world.network.lastDelivered({ kind: nextOf(this.dice, REPLAYED), from: "*", to: "*" });
-        if (frame !== undefined) world.courier.launch(world.courier.copyOf(frame), nextBelow(this.dice, 3_000));
-      }
+      default:
+        replayOne(world, this.dice, { kinds: REPLAYED, withinMs: 3_000 });
     }
   }
 
@@ -161,12 +148,9 @@ class SyncSeedRun {
   /** L1: everything works again, and so does every node. */
   private heal(): void {
     const { world, nodeIds } = this.cluster;
-    world.network.faults = PERFECT_LINK;
-    world.network.heal();
+    healLinks(world);
     for (const id of nodeIds) {
-      const { faults, paused } = world.node(id);
-      Object.assign(faults, { full: false, fullNext: 0, failNext: 0 });
-      if (paused) world.resumeNode(id);
+      healNode(world, id);
       if (!this.cluster.isUp(id)) world.startNode(id);
     }
     runFor(world, WHOLE_MS, () => world.violations.length > 0 || this.isWhole());
@@ -183,7 +167,6 @@ class SyncSeedRun {
       const state = this.cluster.syncOf(id);
       return state?.requester.phase === "joined" && state.transfers.size + state.holds.size === 0;
     });
-    const [one, ...others] = nodeIds.map((id) => world.node(id).disk);
-    return isQuiet && one !== undefined && others.every((other) => diffDisks(one, other, "replicated", 1).length === 0);
+    return isQuiet && storesEqual(world, nodeIds);
   }
 }

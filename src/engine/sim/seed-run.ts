@@ -1,0 +1,67 @@
+/**
+ * What the seed runs of every area do alike: let time go on between two deeds, send again what was delivered long ago, end
+ * standing faults, compare stores, and say how it went. What a seed draws, and in which order, is the area's own.
+ */
+import type { NodeId } from "../base/ids.ts";
+import { nextBelow, nextOf, type Prng } from "../base/prng.ts";
+import type { SeedReport } from "./area.ts";
+import { diffDisks } from "./disk.ts";
+import { PERFECT_LINK } from "./network.ts";
+import type { World } from "./world.ts";
+
+/** Up to so many events, none due at `endMs` or later; a broken invariant ends it. */
+export function drift<In, Ans, Send, Reply>(world: World<In, Ans, Send, Reply>, count: number, endMs = Number.POSITIVE_INFINITY): void {
+  for (let i = 0; i < count && world.violations.length === 0; i++) {
+    if ((world.nextMs() ?? endMs) >= endMs || !world.step()) return;
+  }
+}
+
+/** The newest message of a drawn kind is delivered once more: it was on its way in a socket, from a process that may be gone. */
+export function replayOne<In, Ans, Send, Reply>(
+  { network, courier }: World<In, Ans, Send, Reply>,
+  dice: Prng,
+  { kinds, withinMs }: { readonly kinds: readonly string[]; readonly withinMs: number },
+): void {
+  const frame = network.lastDelivered({ kind: nextOf(dice, kinds), from: "*", to: "*" });
+  if (frame !== undefined) courier.launch(courier.copyOf(frame), nextBelow(dice, withinMs));
+}
+
+/** Ends one standing fault of a node that is up; where it has none, those of the links. */
+export function endOneFault<In, Ans, Send, Reply>(world: World<In, Ans, Send, Reply>, id: NodeId): void {
+  const { paused, faults } = world.node(id);
+  if (paused) world.resumeNode(id);
+  else if (faults.paused) world.resumeDisk(id);
+  else if (faults.full) faults.full = false;
+  else world.network.heal();
+}
+
+export function healLinks<In, Ans, Send, Reply>({ network }: World<In, Ans, Send, Reply>): void {
+  network.faults = PERFECT_LINK;
+  network.heal();
+}
+
+/** A node and its disk work again; whether it runs is another matter. */
+export function healNode<In, Ans, Send, Reply>(world: World<In, Ans, Send, Reply>, id: NodeId): void {
+  const { faults, paused } = world.node(id);
+  Object.assign(faults, { full: false, fullNext: 0, failNext: 0 });
+  if (paused) world.resumeNode(id);
+  if (faults.paused) world.resumeDisk(id);
+}
+
+export function storesEqual<In, Ans, Send, Reply>(world: World<In, Ans, Send, Reply>, ids: readonly NodeId[]): boolean {
+  const [one, ...others] = ids.map((id) => world.node(id).disk);
+  return one !== undefined && others.every((other) => diffDisks(one, other, "replicated", 1).length === 0);
+}
+
+/** `onLine` takes the whole trace. */
+export function seedReport<In, Ans, Send, Reply>({ world, seed, onLine }: SeedRun<In, Ans, Send, Reply>): SeedReport {
+  if (onLine !== undefined) for (const line of world.trace.since(0)) onLine(line);
+  const [violation] = world.violations;
+  return { seed, events: world.eventCount, traceHash: world.trace.hash, violation: violation ?? null, marks: world.trace.marks };
+}
+
+type SeedRun<In, Ans, Send, Reply> = {
+  readonly world: World<In, Ans, Send, Reply>;
+  readonly seed: number;
+  readonly onLine: ((line: string) => void) | undefined;
+};
