@@ -5,8 +5,8 @@
  */
 import { readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { concatBytes, fromUtf8 } from "../engine/base/bytes.ts";
-import { EngineError, isErrorCode } from "../engine/base/errors.ts";
+import { EngineError } from "../engine/base/errors.ts";
+import { boundedBody, type Fields, fieldsOf, parseObject, toldError } from "./http-answer.ts";
 
 /** A node as a client reaches it; what was not told is null. */
 export type ClientNode = {
@@ -27,7 +27,7 @@ export type ClientCluster = {
 };
 
 export type NodeAnswer = { readonly node: ClientNode } & (
-  | { readonly value: Readonly<Record<string, unknown>>; readonly error: null }
+  | { readonly value: Fields; readonly error: null }
   | { readonly value: null; readonly error: EngineError }
 );
 
@@ -70,6 +70,11 @@ export function askNodes(cluster: ClientCluster, path: string, timeoutMs: number
   );
 }
 
+/** Throws UNAVAILABLE where every answer is an error: the list of them was no answer. */
+export function mustHaveAnswered(answers: readonly NodeAnswer[]): void {
+  if (answers.every(({ error }) => error !== null)) throw new EngineError("UNAVAILABLE", `none of the ${answers.length} nodes answered`);
+}
+
 /** Addresses of the log on the cluster's nodes: those that are known, and for nodes given by URL those that they tell. */
 export async function logAddresses(cluster: ClientCluster, timeoutMs: number): Promise<string[]> {
   const known = cluster.nodes.flatMap(({ log }) => log ?? []);
@@ -80,18 +85,20 @@ export async function logAddresses(cluster: ClientCluster, timeoutMs: number): P
   throw answers.find(({ error }) => error !== null)?.error ?? new EngineError("UNAVAILABLE", `${cluster.name}: no node told where its log is`);
 }
 
-const logOf = (addresses: unknown): string | null =>
-  typeof addresses === "object" && addresses !== null && "log" in addresses && typeof addresses.log === "string" ? addresses.log : null;
+function logOf(addresses: unknown): string | null {
+  const { log } = fieldsOf(addresses);
+  return typeof log === "string" ? log : null;
+}
 
 /** One node's answer, also where it is 503 and says what is missing. Throws UNAVAILABLE, TIMEOUT, or the node's own error. */
-export async function askNode(node: ClientNode, path: string, timeoutMs: number): Promise<Readonly<Record<string, unknown>>> {
+export async function askNode(node: ClientNode, path: string, timeoutMs: number): Promise<Fields> {
   const headers: Record<string, string> = node.token === null ? {} : { authorization: `Bearer ${node.token}` };
   try {
     const answer = await fetch(`${node.admin}${path}`, { headers, signal: AbortSignal.timeout(timeoutMs), redirect: "error" });
-    const value: unknown = JSON.parse(await boundedText(answer));
-    if (typeof value !== "object" || value === null || Array.isArray(value)) throw new SyntaxError("not an object");
-    const fields = value as Readonly<Record<string, unknown>>;
-    throwTold(fields["error"]);
+    const fields = parseObject(await boundedBody(answer, `${node.id} at ${node.admin}`, ANSWER_BYTES_MAX));
+    if (fields === null) throw new SyntaxError(`HTTP ${answer.status} with no JSON object`);
+    const told = toldError(fields);
+    if (told !== null) throw told;
     return fields;
   } catch (cause) {
     if (cause instanceof EngineError) throw cause;
@@ -100,24 +107,6 @@ export async function askNode(node: ClientNode, path: string, timeoutMs: number)
       throw new EngineError("TIMEOUT", `${node.id} at ${node.admin} did not answer within ${timeoutMs} ms`, { cause });
     throw new EngineError("UNAVAILABLE", `${node.id} at ${node.admin}: ${reason}`, { cause });
   }
-}
-
-async function boundedText(answer: Response): Promise<string> {
-  const parts: Uint8Array[] = [];
-  let total = 0;
-  for await (const part of answer.body ?? []) {
-    total += part.length;
-    if (total > ANSWER_BYTES_MAX) throw new RangeError(`an answer of more than ${ANSWER_BYTES_MAX} bytes`);
-    parts.push(part);
-  }
-  return fromUtf8(concatBytes(...parts));
-}
-
-/** An error that the node told us keeps its code. */
-function throwTold(error: unknown): void {
-  if (typeof error !== "object" || error === null || !("code" in error) || !("message" in error)) return;
-  const code = String(error.code);
-  throw new EngineError(isErrorCode(code) ? code : "FAILED", String(error.message));
 }
 
 function fromUrls(text: string): ClientCluster {
@@ -181,17 +170,17 @@ async function fromFile(path: string): Promise<ClientCluster> {
 
 function parseReady(text: string): Pick<ClientCluster, "vkey" | "nodes"> | null {
   try {
-    const value = JSON.parse(text) as Readonly<Record<string, unknown>>;
+    const value = JSON.parse(text) as Fields;
     if (value["event"] !== "ready" || !Array.isArray(value["nodes"])) return null;
-    const nodes = value["nodes"].map((each: unknown) => readyNode(each as Readonly<Record<string, unknown>>));
-    const log = value["log"] as Readonly<Record<string, unknown>> | undefined;
+    const nodes = value["nodes"].map((each: unknown) => readyNode(each as Fields));
+    const log = value["log"] as Fields | undefined;
     return { vkey: typeof log?.["vkey"] === "string" ? log["vkey"] : null, nodes };
   } catch {
     return null; // the caller names the file
   }
 }
 
-function readyNode(fields: Readonly<Record<string, unknown>>): ClientNode {
+function readyNode(fields: Fields): ClientNode {
   const text = (name: string): string | null => (typeof fields[name] === "string" ? fields[name] : null);
   const admin = text("admin");
   if (admin === null) throw new TypeError("a node without an admin address");

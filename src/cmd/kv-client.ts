@@ -3,9 +3,9 @@
  * time is over. A read may be asked anywhere again. A write goes to the next node only where it was surely not done;
  * whatever broke off in the middle is PAXOS_OUTCOME_UNKNOWN, never a quiet second try. Not a command itself.
  */
-import { fromUtf8 } from "../engine/base/bytes.ts";
-import { EngineError, isErrorCode } from "../engine/base/errors.ts";
+import { EngineError } from "../engine/base/errors.ts";
 import type { ClientCluster, ClientNode } from "./cluster.ts";
+import { boundedBody, parseObject, toldError } from "./http-answer.ts";
 
 export type KvReply = { readonly status: number; readonly body: Uint8Array; header(name: string): number | null };
 export type KvAsk = {
@@ -16,6 +16,8 @@ export type KvAsk = {
   readonly body?: Uint8Array<ArrayBuffer>;
 };
 
+/** A page of a scan is up to 4 MiB of keys and values, six characters a byte where JSON escapes each of them. */
+const ANSWER_BYTES_MAX = 32 * 1_024 * 1_024;
 /** Between two rounds over all nodes: a new leader takes a second. */
 const AGAIN_MS = 200;
 /** Another node may do what this one could not. */
@@ -46,15 +48,17 @@ export async function askKv(cluster: ClientCluster, ask: KvAsk, timeoutMs: numbe
 async function askOne(node: ClientNode, { method, path, headers = {}, body }: KvAsk, timeoutMs: number): Promise<KvReply> {
   const token: Record<string, string> = node.token === null ? {} : { authorization: `Bearer ${node.token}` };
   const init = { method, headers: { ...headers, ...token }, signal: AbortSignal.timeout(timeoutMs), redirect: "error" } as const;
+  const at = `${node.id} at ${node.admin}`;
   let answer: Response;
   let bytes: Uint8Array;
   try {
     answer = await fetch(`${node.admin}/kv/${path}`, body === undefined ? init : { ...init, body });
-    bytes = new Uint8Array(await answer.arrayBuffer());
+    bytes = await boundedBody(answer, at, ANSWER_BYTES_MAX);
   } catch (cause) {
-    throw brokenOff(node, method, cause);
+    throw brokenOff(at, method, cause);
   }
-  if (!answer.ok && !(answer.status === 404 && answer.headers.has("x-cairn-read-version"))) throw toldError(node, answer.status, bytes);
+  if (!answer.ok && !(answer.status === 404 && answer.headers.has("x-cairn-read-version")))
+    throw toldError(parseObject(bytes)) ?? new EngineError("FAILED", `${at}: HTTP ${answer.status}`);
   const header = (name: string): number | null => {
     const text = answer.headers.get(name);
     return text === null || !/^[0-9]+$/.test(text) ? null : Number(text);
@@ -62,21 +66,11 @@ async function askOne(node: ClientNode, { method, path, headers = {}, body }: Kv
   return { status: answer.status, body: bytes, header };
 }
 
-function brokenOff(node: ClientNode, method: string, cause: unknown): EngineError {
+function brokenOff(at: string, method: string, cause: unknown): EngineError {
+  if (method === "GET" && cause instanceof EngineError) return cause;
   const error = cause instanceof Error ? cause : new Error(String(cause));
-  const said = `${node.id} at ${node.admin}: ${error.message}`;
+  const said = `${at}: ${error.message}`;
   const code = "code" in error ? String(error.code) : "";
   if (method === "GET" || UNHEARD.includes(code)) return new EngineError(error.name === "TimeoutError" ? "TIMEOUT" : "UNAVAILABLE", said, { cause });
   return new EngineError("PAXOS_OUTCOME_UNKNOWN", said, { cause });
-}
-
-function toldError(node: ClientNode, status: number, body: Uint8Array): EngineError {
-  try {
-    const { error } = JSON.parse(fromUtf8(body)) as { readonly error?: { readonly code?: unknown; readonly message?: unknown } };
-    const code = String(error?.code);
-    if (isErrorCode(code)) return new EngineError(code, String(error?.message));
-  } catch {
-    // no answer of ours: the status is all it says
-  }
-  return new EngineError("FAILED", `${node.id} at ${node.admin} answered ${status}`);
 }

@@ -4,13 +4,13 @@
  * are checked by whoever asked. Not a command itself.
  */
 import { existsSync } from "node:fs";
-import { concatBytes } from "../engine/base/bytes.ts";
-import { EngineError, isErrorCode } from "../engine/base/errors.ts";
+import { EngineError } from "../engine/base/errors.ts";
 import { cosignerName } from "../engine/log/cosignature.ts";
 import { parseVkey, type Vkey } from "../engine/log/note.ts";
 import type { LogSource } from "../engine/log/verify.ts";
 import type { MergeConfig } from "../engine/merge/config.ts";
 import { type ClientCluster, logAddresses, resolveCluster } from "./cluster.ts";
+import { boundedBody, parseObject, toldError } from "./http-answer.ts";
 import type { OptionSpec } from "./spec.ts";
 
 /** The largest answer: a bundle of 256 entries of 65,535 bytes. */
@@ -139,7 +139,7 @@ export async function askLog(url: string, { timeoutMs, body, bytesMax = READ_BYT
   try {
     const answer = await fetch(url, { ...request, signal: signal === undefined ? within : AbortSignal.any([signal, within]), redirect: "error" });
     const reply = { status: answer.status, body: await boundedBody(answer, url, bytesMax) };
-    if (!answer.ok) throw toldError(url, reply);
+    if (!answer.ok) throw toldError(parseObject(reply.body), `${url}: `) ?? statusError(url, reply.status);
     return reply;
   } catch (cause) {
     if (cause instanceof EngineError || signal?.aborted === true) throw cause;
@@ -148,33 +148,8 @@ export async function askLog(url: string, { timeoutMs, body, bytesMax = READ_BYT
   }
 }
 
-async function boundedBody(answer: Response, url: string, bytesMax: number): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  let total = 0;
-  for await (const part of answer.body ?? []) {
-    total += part.length;
-    if (total > bytesMax) throw new EngineError("FRAME_CORRUPT", `${url}: an answer of more than ${bytesMax} bytes`);
-    parts.push(part);
-  }
-  return concatBytes(...parts);
-}
-
-/** The node's own error keeps its code; of another server only the status is known. */
-function toldError(url: string, { status, body }: HttpReply): EngineError {
-  const error = parseObject(body)?.["error"];
-  if (typeof error === "object" && error !== null && "code" in error && "message" in error) {
-    const code = String(error.code);
-    return new EngineError(isErrorCode(code) ? code : "FAILED", `${url}: ${String(error.message)}`);
-  }
+/** Of another server than ours only the status is known. */
+function statusError(url: string, status: number): EngineError {
   if (status === 404 || status === 410) return new EngineError("NOT_FOUND", `${url}: HTTP ${status}`);
   return new EngineError(status === 429 || status >= 500 ? "UNAVAILABLE" : "FAILED", `${url}: HTTP ${status}`);
-}
-
-function parseObject(body: Uint8Array): Readonly<Record<string, unknown>> | null {
-  try {
-    const value: unknown = JSON.parse(new TextDecoder().decode(body));
-    return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Readonly<Record<string, unknown>>) : null;
-  } catch {
-    return null; // no JSON: a log of somebody else
-  }
 }

@@ -5,7 +5,7 @@
  */
 import { createReadStream } from "node:fs";
 import { concatBytes } from "../engine/base/bytes.ts";
-import { EngineError, isErrorCode } from "../engine/base/errors.ts";
+import { EngineError, errorCodeOf } from "../engine/base/errors.ts";
 import { ENTRY_BYTES_MAX, LENGTH_BYTES } from "../engine/log/entry.ts";
 import { certificatesOf } from "../engine/log/pem.ts";
 
@@ -137,5 +137,5 @@ const FILE_CODES: Readonly<Record<string, string>> = {
 /** A failed call on a file that the user named. */
 export function fileError(file: string, cause: unknown): EngineError {
   const code = cause instanceof Error && "code" in cause ? (FILE_CODES[String(cause.code)] ?? "FAILED") : "FAILED";
-  return new EngineError(isErrorCode(code) ? code : "FAILED", `${file}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  return new EngineError(errorCodeOf(code), `${file}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
 }

@@ -3,8 +3,8 @@
  * `status` asks running nodes how they are.
  */
 import { resolve } from "node:path";
-import { EngineError } from "../engine/base/errors.ts";
-import { askNodes, resolveCluster } from "./cluster.ts";
+import { askNodes, mustHaveAnswered, resolveCluster } from "./cluster.ts";
+import { fieldsOf } from "./http-answer.ts";
 import { command } from "./spec.ts";
 import { formatTable } from "./table.ts";
 import { versionLine } from "./version.ts";
@@ -85,7 +85,7 @@ const nodeStatus = command({
     );
     const text = formatTable([["NODE", "READY", "ROLES", "ORDER", "VERIFIED", "PUBLISHED", "ADMIN"], ...answers.map(statusRow)]);
     await ctx.answer(rows, text);
-    if (answers.every(({ error }) => error !== null)) throw new EngineError("UNAVAILABLE", `none of the ${answers.length} nodes answered`);
+    mustHaveAnswered(answers);
   },
 });
 
@@ -98,8 +98,5 @@ function statusRow({ node, value, error }: Row): (string | number)[] {
   const roles = Array.isArray(value["roles"]) ? value["roles"].join(",") : "";
   return [String(value["id"]), value["ready"] === true ? "yes" : "no", roles, cell("orderSize"), cell("verifiedSize"), cell("publishedSize"), node.admin];
 }
-
-const fieldsOf = (value: unknown): Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null ? (value as Readonly<Record<string, unknown>>) : {};
 
 export const nodeCommands = [nodeInit, nodeRun, nodeStatus];

@@ -2,8 +2,8 @@
  * `cairn paxos`: how the cluster decides (sync.md section 3): who leads, and which versions each member holds. Asks every
  * node for its own view; where views differ, that is the answer.
  */
-import { EngineError } from "../engine/base/errors.ts";
-import { askNodes, resolveCluster } from "./cluster.ts";
+import { askNodes, mustHaveAnswered, resolveCluster } from "./cluster.ts";
+import { fieldsOf } from "./http-answer.ts";
 import { command } from "./spec.ts";
 import { formatTable } from "./table.ts";
 
@@ -23,13 +23,10 @@ const status = command({
     );
     const table = rows.map(({ id, error, ...facts }) => [id, ...(error === null ? COLUMNS.map((name) => String(facts[name as never] ?? "-")) : [error.code])]);
     await ctx.answer(rows, formatTable([["NODE", "PHASE", "LEADER", "EPOCH", "FIRST", "LAST", "APPLIED"], ...table]));
-    if (answers.every(({ error }) => error !== null)) throw new EngineError("UNAVAILABLE", `none of the ${answers.length} nodes answered`);
+    mustHaveAnswered(answers);
   },
 });
 
 const COLUMNS = ["phase", "leader", "epoch", "first", "last", "applied"] as const;
-
-const fieldsOf = (value: unknown): Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null ? (value as Readonly<Record<string, unknown>>) : {};
 
 export const paxosCommands = [status];

@@ -3,11 +3,10 @@
  * every node for its own view; what is shown is how it was when each of them answered.
  */
 import { EngineError } from "../engine/base/errors.ts";
-import { askNodes, type NodeAnswer, resolveCluster } from "./cluster.ts";
+import { askNodes, mustHaveAnswered, type NodeAnswer, resolveCluster } from "./cluster.ts";
+import { type Fields, fieldsOf } from "./http-answer.ts";
 import { command } from "./spec.ts";
 import { formatTable } from "./table.ts";
-
-type Fields = Readonly<Record<string, unknown>>;
 
 const status = command({
   name: "sync status",
@@ -43,7 +42,6 @@ const explain = command({
   },
 });
 
-const fieldsOf = (value: unknown): Fields => (typeof value === "object" && value !== null ? (value as Fields) : {});
 const syncOf = ({ value }: NodeAnswer): Fields => fieldsOf(value?.["sync"]);
 const withoutReasons = ({ explain: _, ...rest }: Fields): Fields => rest;
 const failureOf = ({ error }: NodeAnswer): Fields => ({ error: { code: error?.code ?? "FAILED", message: error?.message ?? "" } });
@@ -65,10 +63,6 @@ function rowOf(answer: NodeAnswer): string[] {
     countOf(sync["provides"]),
     countOf(sync["holds"]),
   ];
-}
-
-function mustHaveAnswered(answers: readonly NodeAnswer[]): void {
-  if (answers.every(({ error }) => error !== null)) throw new EngineError("UNAVAILABLE", `none of the ${answers.length} nodes answered`);
 }
 
 export const syncCommands = [status, explain];

@@ -188,6 +188,8 @@ export const errorTable = {
 export type ErrorCode = keyof typeof errorTable;
 
 export const isErrorCode = (text: string): text is ErrorCode => Object.hasOwn(errorTable, text);
+/** What somebody else calls a code: one that this build does not know is FAILED. */
+export const errorCodeOf = (text: string): ErrorCode => (isErrorCode(text) ? text : "FAILED");
 
 /** A fact about the world (a peer, a disk, a user) that stops an operation. `detail` names the thing and the two values. */
 export class EngineError extends Error {

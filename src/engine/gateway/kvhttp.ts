@@ -4,8 +4,8 @@
  * else; a version is the number in an ETag. Knows nothing of Paxos but the messages that its clients use.
  */
 import { fromUtf8, utf8 } from "../base/bytes.ts";
-import { EngineError, isErrorCode } from "../base/errors.ts";
-import type { Answer, Request, RequestOf } from "../wire/messages.ts";
+import { EngineError } from "../base/errors.ts";
+import { type Answer, type Request, type RequestOf, refusalError } from "../wire/messages.ts";
 import { KV_KEY_BYTES_MAX, KV_ROWS_MAX, KV_VALUE_BYTES_MAX } from "../wire/paxos-messages.ts";
 import { errorAnswer, type HttpAnswer, type HttpRequest, jsonAnswer, methodRefused, NO_STORE, splitTarget } from "./http-types.ts";
 
@@ -85,7 +85,7 @@ function conflict(key: Uint8Array, version: number): HttpAnswer {
 /** The answer, where it is of this kind; what refuses is thrown. */
 function mustBe<Kind extends Answer["kind"]>(answer: Answer, kind: Kind): Extract<Answer, { kind: Kind }> {
   if (answer.kind === kind) return answer as Extract<Answer, { kind: Kind }>;
-  if (answer.kind === "refused") throw new EngineError(isErrorCode(answer.code) ? answer.code : "FAILED", answer.text);
+  if (answer.kind === "refused") throw refusalError(answer);
   throw new EngineError("FAILED", `the replica answered ${answer.kind} instead of ${kind}`);
 }
 

@@ -4,7 +4,7 @@
  * they stop by themselves. A node that dies is started again only where that was asked for.
  */
 import { join } from "node:path";
-import { EngineError, errorTable, isErrorCode } from "../base/errors.ts";
+import { EngineError, errorCodeOf, errorTable, isErrorCode } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import type { Cluster, ClusterNode } from "./cluster-folder.ts";
 import { loadNode, type NodeConfig } from "./config.ts";
@@ -172,7 +172,7 @@ export class ClusterProcesses {
     for (const untilMs = performance.now() + HEAD_MS; ; ) {
       const { error } = await runStep(node, { step: "init" }, { wait: true, totalMs: HEAD_MS, signal: this.stopping.signal });
       if (error === undefined || error.code === "LOG_EXISTS") return;
-      const code = isErrorCode(error.code) ? error.code : "FAILED";
+      const code = errorCodeOf(error.code);
       if (!errorTable[code].retryable || this.isStopping || performance.now() >= untilMs) throw new EngineError(code, `log init: ${error.detail}`);
       await Promise.race([Bun.sleep(TRY_AGAIN_MS), this.stopped.promise]);
     }

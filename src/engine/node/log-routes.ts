@@ -5,7 +5,7 @@
  * from which each entry's receipt follows. Hot path: a bundle goes to the core as it came.
  */
 import { concatBytes, fromUtf8, toHex } from "../base/bytes.ts";
-import { EngineError, isErrorCode } from "../base/errors.ts";
+import { EngineError } from "../base/errors.ts";
 import { HASH_BYTES } from "../base/ids.ts";
 import { type HttpAnswer, type HttpHandler, type HttpRequest, methodRefused, NO_STORE, splitTarget } from "../gateway/http-types.ts";
 import { answerLogRead, proofText } from "../gateway/loghttp.ts";
@@ -13,6 +13,7 @@ import { bundleOf, ENTRY_BYTES_MAX } from "../log/entry.ts";
 import type { AddAnswer, MergeConfig, ReceiptForm } from "../merge/config.ts";
 import { findEntries } from "../merge/find.ts";
 import { readEdge, rows } from "../merge/records.ts";
+import { refusalError } from "../wire/messages.ts";
 import type { DaemonAnswer, DaemonRequest } from "./assemble.ts";
 import type { NodeConfig } from "./config.ts";
 import type { Disk } from "./disk.ts";
@@ -58,7 +59,7 @@ async function add(port: LogPort, request: HttpRequest, path: "add" | "add-many"
     path === "add" ? bundleOf([await request.body(ENTRY_BYTES_MAX, "LOG_ENTRY_TOO_LARGE")]) : await request.body(BUNDLE_BODY_BYTES_MAX, "HTTP_BODY_TOO_LARGE");
   if (bundle.length === 0) throw new EngineError("LOG_ENCODING", "the bundle holds no entry");
   const answer = await port.ask({ kind: "add", bundle, receipts });
-  if (answer.kind === "refused") throw new EngineError(isErrorCode(answer.code) ? answer.code : "FAILED", answer.text);
+  if (answer.kind === "refused") throw refusalError(answer);
   if (answer.kind !== "added") throw new EngineError("FAILED", `the storage role answered ${answer.kind}`);
   const type = path === "add" ? "application/json" : "application/jsonl";
   if (wait.until === "kept") return { status: 202, headers: { "content-type": type, ...NO_STORE }, body: answer.lines };

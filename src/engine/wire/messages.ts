@@ -5,6 +5,7 @@
  * Limits are checked before allocation: bundle 1 MiB, 8,192 hashes, 1,024 ranges, proofs of 63 hashes.
  */
 import { fromUtf8, utf8 } from "../base/bytes.ts";
+import { EngineError, errorCodeOf } from "../base/errors.ts";
 import { bytes, fixed, flag, hashes, list, type MessageOf, messages, nullable, struct, text, u8, u32, u53 } from "./codec.ts";
 import { paxosAnswers, paxosRequests } from "./paxos-messages.ts";
 import { syncAnswers, syncRequests } from "./sync-messages.ts";
@@ -138,3 +139,6 @@ export function refused(code: string, detail: string, fields: Partial<Omit<Answe
     ...fields,
   };
 }
+
+/** What a refusal is to whoever asked and cannot go on. */
+export const refusalError = ({ code, text }: Pick<AnswerOf<"refused">, "code" | "text">): EngineError => new EngineError(errorCodeOf(code), text);
