@@ -4,7 +4,7 @@
  * insert writes few, ascending rows however large the log is, and a new hash is answered by the runs' filters alone.
  * All state is in the store; the cache of filters may be dropped at any time. Hot: one insert and one find a batch.
  */
-import { concatBytes, viewOf } from "../base/bytes.ts";
+import { concatBytes, viewOf, writeU32be } from "../base/bytes.ts";
 import type { Op, Snapshot } from "../base/effects.ts";
 import { HASH_BYTES } from "../base/ids.ts";
 import { FilterCache, filterBlocks, type Probe, setProbe } from "./hash-filter.ts";
@@ -48,8 +48,11 @@ export function runsIndex(cache: FilterCache = new FilterCache()): HashIndex {
     find(snap, log, space, hashes, fullHashAt) {
       const at = { log, space };
       const search = newSearch(hashes, fullHashAt);
-      const young = viewOf(snap.get("log", youngKey(at)) ?? NO_BYTES);
-      if (young.byteLength > 0) for (let i = 0; i < search.found.length; i++) searchRecords(search, i, young);
+      const young = snap.get("log", youngKey(at));
+      if (young !== undefined && young.length > 0) {
+        const records = viewOf(young);
+        for (let i = 0; i < search.found.length; i++) searchRecords(search, i, records);
+      }
       const { runs } = readManifest(snap, at);
       if (runs.length === 0) return search.found;
       const ordered = inOrder(search);
@@ -209,6 +212,6 @@ function remove(at: IndexAt, leaving: readonly Leaving[], recordsMax: number): {
 
 function high32(value: number): Uint8Array {
   const bytes = new Uint8Array(4);
-  viewOf(bytes).setUint32(0, value);
+  writeU32be(bytes, 0, value);
   return bytes;
 }

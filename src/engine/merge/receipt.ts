@@ -4,7 +4,7 @@
  * What is kept is the note, the hashes and the lengths; lines are rebuilt from it byte for byte, also years later.
  * Hot path: a line is about 1 KB of text an entry, put together in one buffer without a string per entry.
  */
-import { concatBytes, fromUtf8, toBase64, toHex, utf8 } from "../base/bytes.ts";
+import { concatBytes, fromUtf8, readU64be, toBase64, toHex, utf8 } from "../base/bytes.ts";
 import type { Op, Snapshot } from "../base/effects.ts";
 import type { LogId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
@@ -90,7 +90,11 @@ export function findSeqs(snap: Snapshot, log: LogId, hashes: Uint8Array, isGood:
   });
 }
 
-const keySeq = (key: Uint8Array): number => Number(new DataView(key.buffer, key.byteOffset + key.length - 8, 8).getBigUint64(0));
+function keySeq(key: Uint8Array): number {
+  const seq = readU64be(key, key.length - 8);
+  invariant(seq !== null, "a receipt's key ends in a sequence number");
+  return seq;
+}
 
 /** A batch made ready to give lines: its constant pieces and its tree. */
 export type ReceiptPrinter = {

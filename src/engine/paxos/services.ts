@@ -3,7 +3,7 @@
  * the leader, in arrival order, on the newest proposed state. The rows that every service keeps beside its own (`first`,
  * `last`, `hist/<n>`, `format`) are written here, once a batch. Assembly says which services there are.
  */
-import { concatBytes, readU64be, toHex, u64be, utf8, viewOf } from "../base/bytes.ts";
+import { concatBytes, readU64be, toHex, u64be, utf8 } from "../base/bytes.ts";
 import type { Op } from "../base/effects.ts";
 import { invariant } from "../base/invariant.ts";
 import { mutant } from "../base/mutant.ts";
@@ -107,10 +107,7 @@ function encodeHistory(service: Service, ops: readonly Op[], version: number): U
   const parts: Uint8Array[] = [Uint8Array.of(1), u64be(version)];
   for (const { op, key } of ops) {
     const name = service.nameOf(key);
-    const head = new Uint8Array(3);
-    head[0] = op === "put" ? 0 : 1;
-    viewOf(head).setUint16(1, name.length);
-    parts.push(head, name);
+    parts.push(Uint8Array.of(op === "put" ? 0 : 1, name.length >>> 8, name.length & 0xff), name);
   }
   return concatBytes(...parts);
 }

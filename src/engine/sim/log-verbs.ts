@@ -3,7 +3,7 @@
  * anew from one node's disk. The fsck of `log/verify.ts` reads through promises, which a story cannot wait for; this one
  * is its plain counterpart for small logs: every entry, every tile, every published head. Nothing is written.
  */
-import { equalBytes, fromHex, fromUtf8, toHex, utf8 } from "../base/bytes.ts";
+import { equalBytes, fromHex, fromUtf8, readU64be, toHex, utf8 } from "../base/bytes.ts";
 import { EngineError } from "../base/errors.ts";
 import type { Hash, LogId, NodeId } from "../base/ids.ts";
 import { openCheckpoint } from "../log/checkpoint.ts";
@@ -140,7 +140,7 @@ function checkLog(snap: DiskSnapshot, config: MergeConfig, head: Head): number {
   checkTiles(reader, leaves);
   const key = { origin: config.origin, publicKey: config.logPublicKey };
   const published = [...snap.range("log", logKeys.head(config.log, 0), logKeys.head(config.log, head.size))];
-  const heads = [...published.map(([rowKey]) => rows.head(snap, config.log, Number(new DataView(rowKey.buffer, rowKey.length - 8).getBigUint64(0)))), head];
+  const heads = [...published.map(([rowKey]) => rows.head(snap, config.log, readU64be(rowKey, rowKey.length - 8) ?? 0)), head];
   for (const each of heads) {
     if (each === null) continue;
     const { size, root } = openCheckpoint(each.note, key);

@@ -2,11 +2,12 @@
  * The digest of a snapshot in steps (sync.md sections 2.6 and 4.5): both sides of a verification read their whole store, and
  * neither may stop its event loop for it. A scan is plain data beside a view; whoever opened the view closes it.
  */
+import { readU32be } from "../base/bytes.ts";
 import { digestRow, newDigestBuild } from "../store/digest.ts";
 import { SCAN_ROWS_MAX, type Scan, type SyncConfig, type Turn } from "./state.ts";
 
 /** So that no stranger can choose keys that end no run. */
-export const seedOf = ({ cluster }: SyncConfig): number => new DataView(cluster.buffer, cluster.byteOffset).getUint32(0);
+export const seedOf = ({ cluster }: SyncConfig): number => readU32be(cluster, 0);
 
 export const newScan = (config: SyncConfig, view: number, version: number): Scan => ({
   view,

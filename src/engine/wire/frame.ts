@@ -4,7 +4,7 @@
  * before anything is allocated, and what is allocated follows what has arrived, not what was announced.
  * Frames know nothing of keys: `sealed.ts` says what is inside.
  */
-import { viewOf } from "../base/bytes.ts";
+import { readU32be, writeU32be } from "../base/bytes.ts";
 import { EngineError } from "../base/errors.ts";
 
 /** Everything behind the length: the largest message is a bundle a little above 1 MiB, a stored value is up to 4 MiB. */
@@ -15,7 +15,7 @@ const GROWTH = 4;
 const GATHER_BYTES_MIN = 1_024;
 
 /** Writes the length that leads a frame: `length` counts what follows it. */
-export const setFrameLength = (frame: Uint8Array, length: number): void => viewOf(frame).setUint32(0, length);
+export const setFrameLength = (frame: Uint8Array, length: number): void => writeU32be(frame, 0, length);
 
 export class FrameDecoder {
   private readonly bytesMax: number;
@@ -62,7 +62,7 @@ export class FrameDecoder {
     this.headerUsed += taken;
     this.at += taken;
     if (this.headerUsed < FRAME_HEADER_BYTES) return null;
-    const length = viewOf(this.header).getUint32(0);
+    const length = readU32be(this.header, 0);
     if (length > this.bytesMax) throw new EngineError("FRAME_CORRUPT", `a frame of ${length} bytes is announced, at most ${this.bytesMax}`);
     this.headerUsed = 0;
     this.wanted = length;

@@ -6,7 +6,7 @@
  * Never goes on after a frame that did not open.
  */
 import { createCipheriv, createDecipheriv, hkdfSync } from "node:crypto";
-import { concatBytes, utf8, viewOf } from "../base/bytes.ts";
+import { concatBytes, utf8, writeU32be, writeU64be } from "../base/bytes.ts";
 import { EngineError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
 import { FRAME_BYTES_MAX, FRAME_HEADER_BYTES, setFrameLength } from "./frame.ts";
@@ -37,9 +37,8 @@ class KeySchedule {
   /** The key and nonce of the next frame, of `length` plain bytes. Each pair is given out once. */
   advance(length: number): { key: Uint8Array; nonce: Uint8Array } {
     if (this.frameCount >= this.limits.framesPerKey || this.byteCount >= this.limits.bytesPerKey) this.rekey();
-    const view = viewOf(this.nonce);
-    view.setUint32(0, this.generation);
-    view.setBigUint64(4, BigInt(this.frameCount));
+    writeU32be(this.nonce, 0, this.generation);
+    writeU64be(this.nonce, 4, this.frameCount);
     this.frameCount += 1;
     this.byteCount += length;
     return { key: this.key, nonce: this.nonce };
