@@ -157,6 +157,24 @@ describe("requests that nobody decides", () => {
     for (let i = 0; i < 24; i++) bench.fire("sweep");
     expect((bench.answers.get(put) as AnswerOf<"refused">).code).toBe("PAXOS_OUTCOME_UNKNOWN");
   });
+
+  test("sent on and refused by a leader that fell, after this member took over: it goes on leading", () => {
+    const bench = replicaOn();
+    answerTo(bench, B, lease(1));
+    bench.request(A, { kind: "kv.put", key: utf8("k"), value: utf8("v"), ifMatch: null, ifNoneMatch: false });
+    const [call] = bench.takeSent();
+    bench.fire("elect");
+    bench.storeAll();
+    bench.message(B, 0, { kind: "paxos.ack", ...scopeOf(B, bench.state.epoch) });
+    bench.fire("elect");
+    bench.storeAll();
+    const promised = { ballot: bench.state.promised, first: 1, last: 0, hash: ZERO_HASH, accepted: [] };
+    bench.message(C, 0, { kind: "paxos.last", ...scopeOf(C), ...promised });
+    bench.storeAll();
+    const refusedBy = { promised: ballot(1), first: 1, last: 0, leader: "" };
+    bench.message(B, call!.requestId, { kind: "paxos.refused", ...scopeOf(B), why: "not-leader", ...refusedBy });
+    expect([bench.state.phase, bench.state.leader, bench.state.queue.length]).toEqual(["leading", A, 1]);
+  });
 });
 
 describe("facts for the synchronisation", () => {

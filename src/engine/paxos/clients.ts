@@ -255,8 +255,8 @@ export function onResult(turn: Turn, requestId: number, { version, body }: Answe
   state.due.push({ id: command.id, isForwarded: false, deadlineMs: command.deadlineMs, ask: null, outcome, onVersion: version });
 }
 
-/** Whoever was asked does not lead and did nothing: the next leader is asked, once there is one. */
-export function onCallRefused(turn: Turn, requestId: number): void {
+/** Whoever was asked does not lead and did nothing: the next leader is asked, once there is one. It may be this member by now. */
+export function onCallRefused(turn: Turn, from: NodeId, requestId: number): void {
   const { state } = turn;
   const command = state.forwards.get(requestId);
   if (command !== undefined) {
@@ -265,7 +265,7 @@ export function onCallRefused(turn: Turn, requestId: number): void {
     state.queueBytes += bytesOf(command.body);
   } else if (state.asked?.requestId === requestId) unask(state);
   else return;
-  state.leader = null; // until its next lease
+  if (state.leader === from) state.leader = null; // until its next lease
 }
 
 /** The link to a peer is gone: of commands on it nobody can tell; reads are asked again. */

@@ -167,7 +167,7 @@ function onMessage(turn: Turn, from: NodeId, requestId: number, body: Answer) {
 
 /** One answer to everything that was refused: each part takes what concerns it. */
 function onRefused(turn: Turn, from: NodeId, requestId: number, body: AnswerOf<"paxos.refused">): void {
-  onCallRefused(turn, requestId);
+  onCallRefused(turn, from, requestId);
   onRecentRefused(turn, from, requestId, body);
   onBeginRefused(turn, from, body);
   onElectRefused(turn, from, body);
