@@ -1,11 +1,12 @@
 /**
- * Histories of concurrent clients on three real nodes, through kills and stops, judged from outside (sync.md I13): Porcupine
- * finds an order in which one copy of each key would have answered like that, and afterwards all stores are equal.
- * Needs Go, so it runs in the ci tier; on the compiled binary.
+ * Histories of concurrent clients on three real nodes, through kills, stops, partitions and a store synchronisation, judged from
+ * outside (sync.md I13): Porcupine finds an order in which one copy of each key would have answered like that, and afterwards
+ * all stores are equal. Needs Go, so it runs in the ci tier; on the compiled binary.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { Links } from "../node/links.ts";
 import { COMPILED, eventually, type Ready, type ReadyNode, UpBench } from "../node/up-bench.ts";
 
 const BUILD_MS_MAX = 300_000;
@@ -16,18 +17,31 @@ const KEYS = 12;
 const CLIENTS = 10;
 /** A node that is stopped answers nobody: longer than its requests' own limit of 5 s. */
 const ASK_MS = 8_000;
-const FAULTS = 10;
+/** Each of the four in turn. */
+const FAULTS = 12;
+/** Longer than two leases. */
+const FAULT_MS = 2_500;
+/** A leader trims nothing before a minute is over, since an earlier one's holds may last as long. */
+const TRIM_MS = 150_000;
+/** Clients wait so long between two operations while that minute goes by: the judge's work grows with the history. */
+const PACE_MS = 60;
 
 let bench: UpBench;
 let ready: Ready;
+let links: Links;
 
 beforeAll(async () => {
   bench = await UpBench.open(COMPILED);
   const go = Bun.spawn(["go", "build", "-o", join(bench.folder, "linearizable"), "./cmd/linearizable"], { cwd: import.meta.dir, stderr: "inherit" });
   expect(await go.exited).toBe(0);
+  const first = await bench.up("--no-merge");
+  first.child.kill("SIGTERM");
+  await first.child.exited;
+  links = await Links.lay(first.ready.nodes);
   ({ ready } = await bench.up("--no-merge"));
 }, BUILD_MS_MAX);
 afterAll(async () => {
+  links[Symbol.dispose]();
   await bench[Symbol.asyncDispose]();
   await rm(bench.folder, { recursive: true, force: true });
 });
@@ -108,22 +122,65 @@ class Client {
   }
 }
 
-/** Kills a node and starts it again, or stops it for longer than two leases. */
-async function fault(pids: number[]): Promise<void> {
-  const at = pick(3);
-  const pid = pids[at] as number;
-  if (Math.random() < 0.5) {
-    process.kill(pid, "SIGSTOP");
-    await Bun.sleep(2_500);
-    process.kill(pid, "SIGCONT");
-  } else {
-    process.kill(pid, "SIGKILL");
-    await eventually(
-      () => healthOf(at),
-      (status) => status === 0,
-    );
-    pids[at] = bench.spawn("node", "run", "--dir", node(at).dir, "--no-merge", "--stdin").pid;
-  }
+/** What befalls one node, until it is over. */
+const FAULT_KINDS: readonly ((at: number, pids: number[]) => Promise<void>)[] = [
+  async (at, pids) => {
+    await kill(at, pids);
+    start(at, pids);
+  },
+  async (at, pids) => {
+    process.kill(pids[at] as number, "SIGSTOP");
+    await Bun.sleep(FAULT_MS);
+    process.kill(pids[at] as number, "SIGCONT");
+  },
+  async (at) => {
+    links.isolate(node(at).id);
+    await Bun.sleep(FAULT_MS);
+    expect(await healthOf(at)).toBe(503); // it knows of no leader
+    links.heal();
+  },
+  async (at) => {
+    links.isolate(node(at).id, "outgoing");
+    await Bun.sleep(FAULT_MS);
+    links.heal();
+  },
+];
+
+async function kill(at: number, pids: number[]): Promise<void> {
+  process.kill(pids[at] as number, "SIGKILL");
+  await eventually(
+    () => healthOf(at),
+    (status) => status === 0,
+  );
+}
+
+function start(at: number, pids: number[]): void {
+  pids[at] = bench.spawn("node", "run", "--dir", node(at).dir, "--no-merge", "--stdin").pid;
+}
+
+/** One node is away until what it needs next is trimmed; it comes back by a sync, and half-way another one is cut off. */
+async function fallBehind(at: number, pids: number[]): Promise<void> {
+  const before = (await statusOf(at)).last;
+  await kill(at, pids);
+  const other = (at + 1) % 3;
+  await eventually(
+    () => statusOf(other),
+    ({ first }) => first > before + 1,
+    TRIM_MS,
+  );
+  start(at, pids);
+  await eventually(
+    () => syncOf(at),
+    (phase) => phase !== null && phase !== "probing",
+    30_000,
+  );
+  links.isolate(node(other).id);
+  await Bun.sleep(FAULT_MS);
+  links.heal();
+  await allHealthy();
+}
+
+async function allHealthy(): Promise<void> {
   for (const each of [0, 1, 2])
     await eventually(
       () => healthOf(each),
@@ -132,20 +189,33 @@ async function fault(pids: number[]): Promise<void> {
     );
 }
 
+type Status = { readonly paxos: { readonly first: number; readonly last: number; readonly applied: number }; readonly sync: { readonly phase: string } | null };
+const askStatus = async (at: number): Promise<Status> => (await (await fetch(`${node(at).admin}/status`)).json()) as Status;
+const statusOf = async (at: number): Promise<Status["paxos"]> => (await askStatus(at)).paxos;
+const syncOf = async (at: number): Promise<string | null> => (await askStatus(at).catch(() => null))?.sync?.phase ?? null;
+
 test(
   `${OPERATIONS_MIN} operations and more through ${FAULTS} faults are linearizable, and the stores end equal`,
   async () => {
     const history: Operation[] = [];
     const pids = ready.nodes.map(({ pid }) => pid);
     let isOver = false;
+    let paceMs = 0;
     const clients = Array.from({ length: CLIENTS }, async (_, number) => {
       const client = new Client(number, history);
-      while (!isOver || history.length < OPERATIONS_MIN) await client.once();
+      while (!isOver || history.length < OPERATIONS_MIN) {
+        await client.once();
+        await Bun.sleep(paceMs);
+      }
     });
     for (let round = 0; round < FAULTS; round++) {
-      await fault(pids);
+      await FAULT_KINDS[round % FAULT_KINDS.length]?.(pick(3), pids);
+      await allHealthy();
       await Bun.sleep(500);
     }
+    paceMs = PACE_MS;
+    await fallBehind(pick(3), pids);
+    paceMs = 0;
     isOver = true;
     await Promise.all(clients);
     expect(history.length).toBeGreaterThanOrEqual(OPERATIONS_MIN);
@@ -160,8 +230,7 @@ test(
     expect([status, why]).toEqual([0, ""]);
     expect(JSON.parse(said)).toMatchObject({ operations: history.length, linearizable: true });
 
-    const lasts = async (): Promise<number[]> =>
-      Promise.all([0, 1, 2].map(async (at) => ((await (await fetch(`${node(at).admin}/status`)).json()) as { paxos: { applied: number } }).paxos.applied));
+    const lasts = (): Promise<number[]> => Promise.all([0, 1, 2].map(async (at) => (await statusOf(at)).applied));
     await eventually(lasts, (applied) => new Set(applied).size === 1);
     for (const [left, right] of [
       [0, 1],
