@@ -7,11 +7,15 @@ import { appendFile, mkdtemp, rm } from "node:fs/promises";
 import { cpus, loadavg, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { type KillPoint, KillRun, planKills, pointText } from "../test/faults/kill-run.ts";
+import { runTrimReal } from "../test/faults/trim-run.ts";
+import { runTrimLong } from "../test/sync/trim-long.ts";
 
 const RESULTS = "test/campaigns.md";
 const BINARY = "dist/cairn";
 const SEEDS = 2_000;
 const SYNC_SEEDS = 10_000;
+const TRIM_MINUTES = 10;
+const TRIM_VIRTUAL_MS = 3_600_000;
 const KILLS = 100;
 /** Another seed is another campaign: it draws other points. */
 const KILL_SEED = 2_026;
@@ -29,6 +33,11 @@ const campaigns: readonly Campaign[] = [
     name: "sync-seeds",
     means: `${SYNC_SEEDS} seeds of the replicated store (or: sync-seeds N|A..B)`,
     run: ([seeds]) => runSeeds("sync", seeds ?? String(SYNC_SEEDS)),
+  },
+  {
+    name: "sync-trim",
+    means: `an hour of virtual time, and ${TRIM_MINUTES} minutes of real processes (or: sync-trim MINUTES), with nodes away in turn`,
+    run: syncTrim,
   },
   { name: "merge-bench", means: "three rounds of a million entries beside Tessera, which wants Go (or: merge-bench --entries N …)", run: mergeBench },
 ];
@@ -133,6 +142,29 @@ async function mergeKill([count, seed]: readonly string[]): Promise<Outcome> {
   } catch (error) {
     const where = point === null ? "at the end" : `at ${pointText(point)} (${point.scope})`;
     return { isOk: false, says: [`after ${done} kills, ${where}: ${error instanceof Error ? error.message : String(error)}`] };
+  }
+}
+
+async function syncTrim([minutes]: readonly string[]): Promise<Outcome> {
+  const says: string[] = [];
+  try {
+    for (const nodes of [3, 5] as const) {
+      const { versions, first, copies, turns } = runTrimLong(nodes, TRIM_VIRTUAL_MS, KILL_SEED);
+      says.push(
+        `an hour of virtual time, ${nodes} nodes: ${versions} versions, trimmed below ${first}; away in ${turns} turns, ${copies} copies, stores equal after each`,
+      );
+    }
+    const { writes, versions, first, turns } = await runTrimReal(BINARY, Number(minutes ?? TRIM_MINUTES), (turn) =>
+      process.stdout.write(`${JSON.stringify(turn)}\n`),
+    );
+    says.push(`real processes: ${writes} writes, ${versions} versions, trimmed below ${first}; stores equal after each of ${turns.length} turns`);
+    for (const { node, by, behind, backMs, fileBytes } of turns)
+      says.push(
+        `${node} by ${by}: ${behind} versions beyond its reach, ready ${backMs} ms after its start, largest store ${Math.round(fileBytes / 2 ** 20)} MiB`,
+      );
+    return { isOk: true, says };
+  } catch (error) {
+    return { isOk: false, says: [...says, error instanceof Error ? error.message : String(error)] };
   }
 }
 
