@@ -2,10 +2,11 @@
  * `cairn kv`: small values under names, decided by a majority of the cluster (sync.md 3.8). A value is bytes: `get` prints
  * exactly them, `put` takes them from an argument or from stdin.
  */
-import { fromUtf8 } from "../engine/base/bytes.ts";
+import { equalBytes, fromUtf8 } from "../engine/base/bytes.ts";
 import { EngineError } from "../engine/base/errors.ts";
 import { resolveCluster } from "./cluster.ts";
 import { askKv, type KvReply, keyPath } from "./kv-client.ts";
+import { kvWatch } from "./kv-watch.ts";
 import { type Context, command } from "./spec.ts";
 
 const errors = ["PAXOS_NO_QUORUM", "PAXOS_OUTCOME_UNKNOWN", "NOT_READY", "UNAVAILABLE", "TIMEOUT", "NOT_FOUND"] as const;
@@ -64,12 +65,57 @@ const put = command({
     const { "if-version": version, "if-absent": isAbsent } = ctx.options;
     if (version !== undefined && isAbsent) throw new EngineError("USAGE", "--if-version and --if-absent exclude each other");
     const headers = isAbsent ? { "if-none-match": "*" } : matching(version);
-    const body = value === undefined ? new Uint8Array(await Bun.stdin.arrayBuffer()) : new TextEncoder().encode(value);
-    const reply = await ask(ctx, { method: "PUT", path: pathOf(key), headers, body });
+    const reply = await ask(ctx, { method: "PUT", path: pathOf(key), headers, body: await inputOf(value) });
     const written = reply.header("x-cairn-version");
     await ctx.answer({ key, version: written }, String(written));
   },
 });
+
+const cas = command({
+  name: "kv cas",
+  summary: "Write a value where the key has the one that is expected; print the version that wrote it",
+  args: [keyArg, { name: "value", optional: true, means: "the new value; without it stdin is read to its end" }],
+  options: [
+    { name: "expect", form: "string", value: "VALUE", means: "the value that the key must have" },
+    { name: "expect-version", form: "count", value: "V", means: "the version that it must have" },
+    { name: "expect-absent", form: "flag", means: "there must be no such key" },
+  ],
+  errors: [...errors, "KV_CONDITION", "HTTP_BODY_TOO_LARGE"],
+  examples: ["cairn kv cas lock 'held by b' --expect free", "cairn kv cas lock free --expect-absent"],
+  async run(ctx) {
+    const { key, value } = ctx.args;
+    const { expect, "expect-version": version, "expect-absent": isAbsent } = ctx.options;
+    if ([expect !== undefined, version !== undefined, isAbsent].filter(Boolean).length !== 1)
+      throw new EngineError("USAGE", "say what is expected by one of --expect, --expect-version and --expect-absent");
+    const path = pathOf(key);
+    const body = await inputOf(value);
+    const put = (headers: Record<string, string>): Promise<KvReply> => ask(ctx, { method: "PUT", path, headers, body });
+    const reply = expect === undefined ? await put(isAbsent ? { "if-none-match": "*" } : matching(version)) : await swap(ctx, { key, path, expect, put });
+    const written = reply.header("x-cairn-version");
+    await ctx.answer({ key, version: written }, String(written));
+  },
+});
+
+type Swap = { readonly key: string; readonly path: string; readonly expect: string; put(headers: Record<string, string>): Promise<KvReply> };
+
+/** The value is compared here, its version at the leader: somebody who wrote in between may have written the same value again. */
+async function swap(ctx: Asked, { key, path, expect, put }: Swap): Promise<KvReply> {
+  const wanted = new TextEncoder().encode(expect);
+  for (const untilMs = performance.now() + ctx.timeoutMs; ; ) {
+    const now = await ask(ctx, { method: "GET", path });
+    if (now.status === 404) throw new EngineError("KV_CONDITION", `there is no key ${JSON.stringify(key)}`);
+    const version = now.header("x-cairn-version") ?? 0;
+    if (!equalBytes(now.body, wanted)) throw new EngineError("KV_CONDITION", `key ${JSON.stringify(key)} has another value, of version ${version}`);
+    try {
+      return await put(matching(version));
+    } catch (error) {
+      if (!(error instanceof EngineError) || error.code !== "KV_CONDITION" || performance.now() > untilMs) throw error;
+    }
+  }
+}
+
+const inputOf = async (given: string | undefined): Promise<Uint8Array<ArrayBuffer>> =>
+  given === undefined ? new Uint8Array(await Bun.stdin.arrayBuffer()) : new TextEncoder().encode(given);
 
 const remove = command({
   name: "kv delete",
@@ -133,4 +179,4 @@ const parseRows = (body: Uint8Array): Row[] =>
     .filter((line) => line !== "")
     .map((line) => JSON.parse(line) as Row);
 
-export const kvCommands = [get, put, remove, scan];
+export const kvCommands = [get, put, cas, remove, scan, kvWatch];

@@ -102,6 +102,13 @@ export const errorTable = {
     "the register holds another head than the swap expected",
     "read the register; somebody else signs, or this folder is an old copy",
   ),
+  SYNC_TRIMMED: row(
+    5,
+    409,
+    false,
+    "the versions that are asked for are trimmed away",
+    "read what there is now, and go on from the version that it was read at",
+  ),
   // 6: unavailable
   UNAVAILABLE: row(6, 503, true, "a node could not be reached in time", "check that it runs: `cairn node status`"),
   TIMEOUT: row(6, 503, true, "no answer came within the timeout", "raise --timeout, or look at the node that the message names"),

@@ -7,6 +7,7 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { EngineError } from "../base/errors.ts";
 import { type HttpAnswer, type HttpRequest, jsonAnswer, methodRefused, splitTarget, textAnswer } from "./http-types.ts";
 
+import type { AppliedStore } from "./kv-watch.ts";
 import { type AskReplica, answerKv, KV_PATH } from "./kvhttp.ts";
 
 /** One step that a node still waits for; `etaMs` is null until it is known. */
@@ -34,7 +35,7 @@ export type AdminView = {
   status(): object;
   metrics(): readonly Metric[];
   /** Null while the node has no replica. */
-  replica(): AskReplica | null;
+  replica(): { readonly ask: AskReplica; readonly store: AppliedStore } | null;
 };
 
 const LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"];
@@ -44,9 +45,9 @@ export function answerAdmin(request: HttpRequest, view: AdminView): HttpAnswer |
   checkCaller(request, view);
   const { path } = splitTarget(request.target);
   if (path.startsWith(KV_PATH)) {
-    const ask = view.replica();
-    if (ask === null) throw new EngineError("NOT_READY", "the node's store is not open");
-    return answerKv(request, ask);
+    const replica = view.replica();
+    if (replica === null) throw new EngineError("NOT_READY", "the node's store is not open");
+    return answerKv(request, replica.ask, replica.store);
   }
   const answer = routes[path];
   if (answer === undefined) throw new EngineError("NOT_FOUND", `${path}: there are ${[...Object.keys(routes), KV_PATH].join(", ")}`);

@@ -17,7 +17,16 @@ export type HttpRequest = {
   readonly signal: AbortSignal;
 };
 
-export type HttpAnswer = { readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: Uint8Array };
+export type HttpAnswer = {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array;
+  /**
+   * Takes the place of `body`: pieces until it ends or `signal` is aborted. The next one is asked for when the client took the
+   * last. It gives a piece more often than a slow client is cut off, and tells by its last one why it ends.
+   */
+  readonly stream?: AsyncIterable<Uint8Array>;
+};
 
 export type HttpHandler = (request: HttpRequest) => Promise<HttpAnswer> | HttpAnswer;
 

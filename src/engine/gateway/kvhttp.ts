@@ -8,6 +8,8 @@ import { EngineError } from "../base/errors.ts";
 import { type Answer, type Request, type RequestOf, refusalError } from "../wire/messages.ts";
 import { KV_KEY_BYTES_MAX, KV_ROWS_MAX, KV_VALUE_BYTES_MAX } from "../wire/paxos-messages.ts";
 import { errorAnswer, type HttpAnswer, type HttpRequest, jsonAnswer, methodRefused, NO_STORE, splitTarget } from "./http-types.ts";
+import { keyText, kvLine } from "./kv-line.ts";
+import { type AppliedStore, changesAfter, watchLines } from "./kv-watch.ts";
 
 export const KV_PATH = "/kv/";
 
@@ -15,10 +17,13 @@ export const KV_PATH = "/kv/";
 export type AskReplica = (body: Request) => Promise<Answer>;
 type Freshness = Pick<RequestOf<"kv.read">, "local" | "minVersion">;
 
-export async function answerKv(request: HttpRequest, ask: AskReplica): Promise<HttpAnswer> {
+export async function answerKv(request: HttpRequest, ask: AskReplica, store: AppliedStore): Promise<HttpAnswer> {
   const { path, query } = splitTarget(request.target);
   const key = decodedKey(path.slice(KV_PATH.length));
-  if (key.length === 0) return request.method === "GET" ? scan(query, request, ask) : methodRefused(request.method, "GET");
+  if (key.length === 0) {
+    if (request.method !== "GET") return methodRefused(request.method, "GET");
+    return query.has("watch") ? watch(query, request, store) : scan(query, request, ask);
+  }
   switch (request.method) {
     case "GET":
     case "HEAD":
@@ -71,9 +76,18 @@ async function scan(query: URLSearchParams, request: HttpRequest, ask: AskReplic
     ...freshnessOf(query, request),
   };
   const { rows, readVersion, more } = mustBe(await ask(body), "kv.rows");
-  const lines = rows.map(({ key, value, version }) => `${JSON.stringify({ ...textOrBase64("key", key), version, ...textOrBase64("value", value) })}\n`);
+  const lines = rows.map(kvLine);
   const headers = { ...NO_STORE, "content-type": "application/jsonl", "x-cairn-read-version": String(readVersion), "x-cairn-more": String(more) };
   return { status: 200, headers, body: utf8(lines.join("")) };
+}
+
+/** Every change of such keys behind a version, and lines that say how far everything was told, until the client leaves. */
+function watch(query: URLSearchParams, request: HttpRequest, store: AppliedStore): HttpAnswer {
+  for (const other of ["after", "limit"]) if (query.has(other)) throw new EngineError("USAGE", `watch and ${other} exclude each other`);
+  const wanted = { prefix: checkedKey(utf8(query.get("prefix") ?? "")), after: countOf(query.get("watch"), "watch") ?? 0 };
+  const first = store.read((snap) => changesAfter(snap, wanted));
+  const headers = { ...NO_STORE, "content-type": "application/jsonl", "x-cairn-read-version": String(first.upTo) };
+  return { status: 200, headers, body: new Uint8Array(0), stream: watchLines(store, wanted, first, request.signal) };
 }
 
 /** 412, with the version that the key has; 0 where there is no such key. */
@@ -137,20 +151,4 @@ function decodedKey(path: string): Uint8Array {
 function checkedKey(key: Uint8Array): Uint8Array {
   if (key.length > KV_KEY_BYTES_MAX) throw new EngineError("USAGE", `a key of ${key.length} bytes: at most ${KV_KEY_BYTES_MAX}`);
   return key;
-}
-
-/** A field as text where it is that, else `<name>Base64`. */
-function textOrBase64(name: "key" | "value", bytes: Uint8Array): Record<string, string> {
-  const text = textOf(bytes);
-  return text === null ? { [`${name}Base64`]: bytes.toBase64() } : { [name]: text };
-}
-
-const keyText = (key: Uint8Array): string => JSON.stringify(textOf(key) ?? `0x${key.toHex()}`);
-
-function textOf(bytes: Uint8Array): string | null {
-  try {
-    return fromUtf8(bytes);
-  } catch {
-    return null; // bytes that are no text are told as base64
-  }
 }

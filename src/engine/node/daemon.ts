@@ -183,7 +183,8 @@ class NodeDaemon implements Daemon {
       metrics: () => this.metrics(),
       replica: () => {
         const { replica } = this;
-        return replica === null || this.closing !== null ? null : (body: Request) => replica.request(CLIENT, body);
+        if (replica === null || this.closing !== null) return null;
+        return { ask: (body: Request) => replica.request(CLIENT, body), store: replica.store };
       },
     };
     return this.serve(await listenHttp(listen.admin, (request) => answerAdmin(request, view)));

@@ -57,6 +57,8 @@ class HttpService {
   private readonly perClient = new Map<string, number>();
   private bodyBytes = 0;
   private openCount = 0;
+  /** Of answers that go on until their client leaves, or the server does. */
+  private readonly streams = new Set<AbortController>();
   private closing = false;
   private whenIdle: (() => void) | null = null;
 
@@ -83,6 +85,7 @@ class HttpService {
   async close(graceMs: number): Promise<void> {
     this.closing = true;
     const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
+    for (const stream of this.streams) stream.abort();
     if (this.openCount > 0) {
       const idle = new Promise<void>((resolve) => {
         this.whenIdle = resolve;
@@ -145,6 +148,27 @@ class HttpService {
     // What was not read would be taken for the next request: such a connection ends with its answer.
     if (!body.finished) response.once("finish", () => setTimeout(() => socket.destroy(), LINGER_MS).unref());
     respond(request, response, answer, this.closing || !body.finished);
+    if (answer.stream !== undefined && !response.writableEnded) await this.send(response, answer.stream, gone);
+  }
+
+  /** One piece after the other, each taken in time. A stream that fails is cut off: its client must not take that for the end. */
+  private async send(response: ServerResponse, stream: AsyncIterable<Uint8Array>, gone: AbortController): Promise<void> {
+    const { socket } = response.req;
+    this.streams.add(gone);
+    if (this.closing) gone.abort();
+    try {
+      for await (const piece of stream) {
+        if (response.destroyed) break;
+        this.expect(socket, this.limits.answerMs);
+        if (!response.write(piece)) await drained(response);
+      }
+      response.end();
+    } catch (error) {
+      process.stderr.write(`a stream failed: ${error instanceof Error ? error.stack : String(error)}\n`);
+      socket.destroy();
+    } finally {
+      this.streams.delete(gone);
+    }
   }
 
   private async answer(request: IncomingMessage, body: Body, signal: AbortSignal): Promise<HttpAnswer> {
@@ -176,11 +200,19 @@ class HttpService {
 function respond(request: IncomingMessage, response: ServerResponse, answer: HttpAnswer, close: boolean): void {
   if (response.destroyed || response.writableEnded) return;
   const headers: Record<string, string> = { ...answer.headers, "x-content-type-options": "nosniff" };
-  if (answer.status !== 304) headers["content-length"] = String(answer.body.length);
+  if (answer.status !== 304 && answer.stream === undefined) headers["content-length"] = String(answer.body.length);
   if (close) headers["connection"] = "close";
   response.writeHead(answer.status, headers);
   if (request.method === "HEAD" || answer.status === 304) response.end();
-  else response.end(answer.body);
+  else if (answer.stream === undefined) response.end(answer.body);
+  else response.flushHeaders(); // its first piece may be long in coming
+}
+
+/** Until the client took what waits, or went away. */
+function drained(response: ServerResponse): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  response.once("drain", resolve).once("close", resolve);
+  return promise.finally(() => response.off("drain", resolve).off("close", resolve));
 }
 
 /** The body of one request: read once, whole, within a length and a time. */

@@ -3,25 +3,30 @@
  * a driver of its own over the same disk, so that no chunk of the merge stands before a vote, and links of its own for the
  * same reason. The store is its alone.
  */
-import type { EngineError } from "../base/errors.ts";
+import type { Snapshot } from "../base/effects.ts";
+import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
+import type { AppliedStore } from "../gateway/kv-watch.ts";
 import { factsOf, type ReplicaFacts } from "../paxos/paxos.ts";
 import { PAXOS_TIMING, type PaxosConfig } from "../paxos/state.ts";
 import { DEFAULT_LIMITS, SYNC_TIMING, type SyncConfig } from "../sync/state.ts";
 import { explain, type SyncStatus, statusOf } from "../sync/status.ts";
+import { mustAbstain } from "../sync/sync.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import { birthOf } from "./birth.ts";
 import type { NodeConfig } from "./config.ts";
 import type { Disk } from "./disk.ts";
 import { type Driver, openDriver } from "./driver.ts";
 import { MemberLinks } from "./hosting.ts";
-import { assembleMember } from "./member.ts";
+import { assembleMember, type MemberCore } from "./member.ts";
 
 /** Trim leaves so many versions (sync.md 3.6). */
 const KEEP_COUNT = 500;
 /** The first bytes of the cluster's id that every message carries. */
 const CLUSTER_BYTES = 8;
 const NONCE_BYTES = 8;
+/** Followers that are woken at once: what one applied version costs is bounded. */
+const FOLLOWERS_MAX = 256;
 
 export type Replica = Pick<Driver<Request, Answer>, "request" | "ended" | "close"> & {
   /** Whether a peer's request is the replica's. */
@@ -32,6 +37,8 @@ export type Replica = Pick<Driver<Request, Answer>, "request" | "ended" | "close
   explainSync(): readonly string[];
   /** This node leads, or follows a leader it heard of within a lease. */
   hasQuorum(): boolean;
+  /** What is applied here, for those who follow it. */
+  readonly store: AppliedStore;
 };
 
 export type ReplicaHooks = {
@@ -46,7 +53,8 @@ export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): 
   const registers = [{ log: node.merge.log, epoch: node.merge.epoch, primary: node.merge.primary }];
   const core = assembleMember({ paxos, registers, sync: syncConfig(paxos), views: disk.views(), isNearlyFull: hooks.isSpaceLow });
   const links = new MemberLinks(node, hooks.linkLost);
-  const driver = openDriver({ core, disk, connect: links.connect, mark: hooks.mark });
+  const applied = new AppliedReplica(core, disk);
+  const driver = openDriver({ core: applied.watched, disk, connect: links.connect, mark: hooks.mark });
   driver.start();
   const facts = (): ReplicaFacts => factsOf(core.state, performance.now());
   return {
@@ -60,11 +68,66 @@ export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): 
       const { phase, leader, isSettledLeader } = facts();
       return phase === "leading" ? isSettledLeader : phase === "following" && leader !== null;
     },
+    store: applied,
     close: async () => {
+      applied.close();
       links.close();
       await driver.close();
     },
   };
+}
+
+/** Followers of the applied state wake when a step of the core applied something. They read the disk, never the core. */
+class AppliedReplica implements AppliedStore {
+  /** The core, with every step seen. */
+  readonly watched: MemberCore;
+  private readonly core: MemberCore;
+  private readonly disk: Disk;
+  private readonly waiting = new Set<() => void>();
+  private isClosed = false;
+
+  constructor(core: MemberCore, disk: Disk) {
+    this.core = core;
+    this.disk = disk;
+    this.watched = { ...core, step: (event, snap) => this.step(event, snap) };
+  }
+
+  read<T>(work: (snap: Snapshot) => T): T {
+    if (this.isClosed) throw new EngineError("NOT_READY", "this node is stopping");
+    if (mustAbstain(this.core.sync)) throw new EngineError("NOT_READY", "this node's store is being replaced by another one's");
+    using snap = this.disk.snapshot();
+    return work(snap);
+  }
+
+  async moved(behind: number, withinMs: number, signal: AbortSignal): Promise<void> {
+    if (this.isClosed || signal.aborted || this.core.state.applied > behind) return;
+    if (this.waiting.size >= FOLLOWERS_MAX) return Bun.sleep(withinMs); // it hears of changes late, and misses none
+    const { promise, resolve: end } = Promise.withResolvers<void>();
+    const resolve = (): void => end();
+    const timer = setTimeout(resolve, withinMs);
+    this.waiting.add(resolve);
+    signal.addEventListener("abort", resolve, { once: true });
+    await promise;
+    signal.removeEventListener("abort", resolve);
+    clearTimeout(timer);
+    this.waiting.delete(resolve);
+  }
+
+  close(): void {
+    this.isClosed = true;
+    this.wake();
+  }
+
+  private step(...[event, snap]: Parameters<MemberCore["step"]>): ReturnType<MemberCore["step"]> {
+    const { applied, phase } = this.core.state;
+    const effects = this.core.step(event, snap);
+    if (this.waiting.size > 0 && (this.core.state.applied !== applied || this.core.state.phase !== phase)) this.wake();
+    return effects;
+  }
+
+  private wake(): void {
+    for (const resolve of this.waiting) resolve();
+  }
 }
 
 function paxosConfig(node: NodeConfig, birth: Uint8Array): PaxosConfig {

@@ -115,6 +115,17 @@ function encodeHistory(service: Service, ops: readonly Op[], version: number): U
 /** The version that a history row is about. */
 export const historyVersion = (row: Uint8Array): number => readU64be(row, 1) ?? 0;
 
+/** The names of what a history row says was changed, in the order of the batch. */
+export function historyNames(row: Uint8Array): Uint8Array[] {
+  const names: Uint8Array[] = [];
+  for (let at = 9; at + 3 <= row.length; ) {
+    const end = at + 3 + (((row[at + 1] ?? 0) << 8) | (row[at + 2] ?? 0));
+    names.push(row.subarray(at + 3, end));
+    at = end;
+  }
+  return names;
+}
+
 /** What a key is called behind its service's prefix. */
 export const behind = (prefix: string): ((key: Uint8Array) => Uint8Array) => {
   const length = utf8(prefix).length;
