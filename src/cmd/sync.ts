@@ -18,7 +18,10 @@ const status = command({
   async run(ctx) {
     const answers = await askNodes(await resolveCluster(ctx.cluster), "/status", ctx.timeoutMs);
     const rows = answers.map((answer) => ({ id: answer.node.id, ...(answer.error === null ? withoutReasons(syncOf(answer)) : failureOf(answer)) }));
-    await ctx.answer(rows, formatTable([["NODE", "PHASE", "FROM", "VERSION", "CHUNKS", "FLOOR", "PROVIDES", "HOLDS"], ...answers.map(rowOf)]));
+    await ctx.answer(
+      rows,
+      formatTable([["NODE", "PHASE", "FROM", "VERSION", "CHUNKS", "DONE", "RATE", "LIMIT", "ETA", "FLOOR", "PROVIDES", "HOLDS"], ...answers.map(rowOf)]),
+    );
     mustHaveAnswered(answers);
   },
 });
@@ -59,10 +62,20 @@ function rowOf(answer: NodeAnswer): string[] {
     phase === "-" ? "-" : cell(sync["provider"]),
     cell(copy["version"]),
     cell(copy["chunks"]),
+    ...progressCells(fieldsOf(copy["progress"])),
     cell(sync["floor"]),
     countOf(sync["provides"]),
     countOf(sync["holds"]),
   ];
 }
+
+/** How much, how fast, what holds it up, and how long still: estimates. */
+function progressCells({ percent, bytesDone, bytes, bytesPerS, limitedBy, etaMs }: Fields): string[] {
+  if (typeof percent !== "number") return ["-", "-", "-", "-"];
+  const done = `${percent} %, ${mebibytes(bytesDone)} of ${mebibytes(bytes)} MiB`;
+  return [done, `${mebibytes(bytesPerS)} MiB/s`, String(limitedBy), typeof etaMs === "number" ? `${Math.ceil(etaMs / 1_000)} s` : "-"];
+}
+
+const mebibytes = (bytes: unknown): string => (Number(bytes) / 2 ** 20).toFixed(1);
 
 export const syncCommands = [status, explain];

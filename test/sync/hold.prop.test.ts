@@ -61,6 +61,7 @@ test("what is held is what live promises need, and a lapsed one holds nothing", 
             throw new Error("holds read no snapshot");
           },
           close: () => {},
+          stat: () => ({ keyCount: 0, liveBytes: 0, fileBytes: 0 }),
         },
       };
       const step = (

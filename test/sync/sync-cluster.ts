@@ -15,7 +15,7 @@ import { SyncCheckers, type SyncClusterView } from "../../src/engine/sim/sync-ch
 import { type WireCodec, World } from "../../src/engine/sim/world.ts";
 import { decodeBatch, encodeBatch } from "../../src/engine/store/batch.ts";
 import { localKeys, replicatedKeys } from "../../src/engine/store/keys.ts";
-import { applyBatch, treeSnapshot } from "../../src/engine/store/memory.ts";
+import { applyBatch, treeSnapshot, treeStat } from "../../src/engine/store/memory.ts";
 import { emptyTree, type Tree } from "../../src/engine/store/tree.ts";
 import { historyOf } from "../../src/engine/store/versions.ts";
 import { heldFrom } from "../../src/engine/sync/hold.ts";
@@ -120,6 +120,7 @@ export class SyncCluster implements SyncClusterView {
       close: (view) => {
         if (!open.delete(view)) throw new Error(`view ${view} of ${id} is closed twice`);
       },
+      stat: () => treeStat(this.world.node(id).disk.dbs.replicated),
     };
   }
 

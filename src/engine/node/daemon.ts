@@ -347,7 +347,7 @@ class NodeDaemon implements Daemon {
 
 /** Of the replica, by how far it is with the versions. */
 const VERSIONS = ["first", "last", "applied"] as const;
-/** How far a sync is, by its phase: how much there is to copy is not known before it was copied. */
+/** How far a sync is, by its phase; while it copies, by the rows that came. */
 const SYNC_PERCENT: Readonly<Record<SyncStatus["phase"], number>> = {
   probing: 0,
   requested: 5,
@@ -361,7 +361,10 @@ const SYNC_PERCENT: Readonly<Record<SyncStatus["phase"], number>> = {
 function syncStep({ phase, provider, copy }: SyncStatus): Missing {
   const copied = copy === null ? "" : `, ${copy.chunks} chunks of its version ${copy.version} are here`;
   const from = provider === null ? "looks for a provider" : `copies the store of ${provider}`;
-  return step("store", "sync", SYNC_PERCENT[phase], `${phase}: ${from}${copied}`);
+  const progress = copy?.progress ?? null;
+  const share = phase === "copying" && progress !== null ? progress.percent / 100 : 0;
+  const percent = Math.floor(SYNC_PERCENT[phase] + (SYNC_PERCENT.replaying - SYNC_PERCENT.copying) * share);
+  return { ...step("store", "sync", percent, `${phase}: ${from}${copied}`), etaMs: phase === "copying" ? (progress?.etaMs ?? null) : null };
 }
 
 const NO_QUORUM = { task: "cluster", step: "quorum", percent: 75, etaMs: null, detail: "no leader with a majority behind it is known yet" } as const;

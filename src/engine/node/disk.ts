@@ -144,6 +144,7 @@ class RealDisk implements Disk {
         read(view)[Symbol.dispose]();
         open.delete(view);
       },
+      stat: () => this.environment("store").stores.replicated.stat(),
     };
   }
 

@@ -12,7 +12,7 @@ import { SWEEP_TIMER } from "../paxos/clients.ts";
 import type { Member } from "../paxos/cluster-map.ts";
 import { RENEW_TIMER } from "../paxos/standing.ts";
 import { PAXOS_TIMING, type PaxosConfig, type PaxosState, type PaxosTiming } from "../paxos/state.ts";
-import { treeSnapshot } from "../store/memory.ts";
+import { treeSnapshot, treeStat } from "../store/memory.ts";
 import type { Tree } from "../store/tree.ts";
 import type { SyncConfig, SyncState, Views } from "../sync/state.ts";
 import { type Answer, answers, type Request, requests } from "../wire/messages.ts";
@@ -138,6 +138,7 @@ export class PaxosCluster {
       },
       read: (view) => treeSnapshot(open.get(view) ?? null, `${id} view ${view}`),
       close: (view) => invariant(open.delete(view), `view ${view} of ${id} is closed once`),
+      stat: () => treeStat(this.world.node(id).disk.dbs.replicated),
     };
   }
 

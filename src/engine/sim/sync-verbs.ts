@@ -6,6 +6,7 @@
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { historyIn } from "../store/versions.ts";
+import type { ProgressStatus } from "../sync/progress.ts";
 import { explain, type SyncStatus, statusOf } from "../sync/status.ts";
 import type { Verb } from "./area.ts";
 import type { PaxosStory } from "./paxos-story.ts";
@@ -53,7 +54,7 @@ function statusLines(story: PaxosStory, id: NodeId): string[] {
   const state = story.syncOf(id);
   if (state === null) return [`${id}: ${story.isUp(id) ? "without synchronisation" : "down"}`];
   const { phase, provider, synchronizing, floor, copy, provides, holds, heldFrom } = statusOf(state, story.upMs(id));
-  const copied = copy === null ? "" : `, ${copy.complete ? "every key" : `${copy.chunks} chunks`} of ${copy.version} durable`;
+  const copied = copy === null ? "" : `, ${copy.complete ? "every key" : `${copy.chunks} chunks`} of ${copy.version} durable${progressText(copy.progress)}`;
   return [
     `${id}: ${phase}${provider === null ? "" : ` from ${provider}`}${synchronizing ? `, flag on, floor ${floor}` : ""}${copied}`,
     ...provides.map((each) => `  to ${each.to}: ${transferText(each)}`),
@@ -62,5 +63,11 @@ function statusLines(story: PaxosStory, id: NodeId): string[] {
   ];
 }
 
-const transferText = ({ phase, version, chunksAcknowledged, chunksSent, bytesSent }: SyncStatus["provides"][number]): string =>
-  phase === "holding" ? "holding" : `${phase}, snapshot ${version}, ${chunksAcknowledged} of ${chunksSent} chunks acknowledged, ${bytesSent} bytes`;
+const progressText = (progress: ProgressStatus | null): string =>
+  progress === null ? "" : `, ${progress.keysDone} of about ${progress.keys} keys came, ${progress.percent} %, limited by ${progress.limitedBy}`;
+
+function transferText({ phase, version, chunksAcknowledged, chunksSent, bytesSent, limitedBy }: SyncStatus["provides"][number]): string {
+  if (phase === "holding") return "holding";
+  const limit = limitedBy === null ? "" : `, limited by ${limitedBy}`;
+  return `${phase}, snapshot ${version}, ${chunksAcknowledged} of ${chunksSent} chunks acknowledged, ${bytesSent} bytes${limit}`;
+}

@@ -34,6 +34,12 @@ export function applyBatch(tree: Tree, batch: Batch, wroteAt: number): Tree {
   return next;
 }
 
+/** Accounting of a root. It stands for a file that is never larger than what lives in it. */
+export function treeStat(tree: Tree): Pick<StoreStat, "keyCount" | "liveBytes" | "fileBytes"> {
+  const liveBytes = treeBytes(tree);
+  return { keyCount: treeCount(tree), liveBytes, fileBytes: liveBytes };
+}
+
 /** Read access to a root. `onClose` is told once. */
 export function treeSnapshot(tree: Tree, name: string, onClose?: () => void): StoreSnapshot {
   return new TreeSnapshot(tree, name, onClose);

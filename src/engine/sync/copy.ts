@@ -12,6 +12,7 @@ import { mutant } from "../base/mutant.ts";
 import type { RequestOf } from "../wire/messages.ts";
 import { afterCopy } from "./finish.ts";
 import { unpack } from "./packer.ts";
+import { count } from "./progress.ts";
 import { type CursorRow, chainHash, syncRows } from "./records.ts";
 import { abandon, chunkAck, isOurs } from "./requester.ts";
 import { MIB, scopeOf, type Turn, write } from "./state.ts";
@@ -71,12 +72,15 @@ export function copyNext(turn: Turn): void {
 /** The cursor behind a chunk, its rows added to `ops`; null where it is wrong: then the transfer is over. */
 function take(turn: Turn, row: CursorRow, body: RequestOf<"sync.chunk">, ops: Op[]): CursorRow | null {
   const digest = chainHash(row.digest, body.batch);
+  const { progress } = turn.state.requester;
   const isForged = mutant("sync.old-chunk-applied");
   try {
     if (row.cursor === null || !equalBytes(row.cursor, body.lo)) throw new EngineError("FRAME_CORRUPT", "its cover does not begin where the copy stands");
     if (!equalBytes(digest, body.digest) && !isForged) throw new EngineError("FRAME_CORRUPT", "the digest over all chunks differs");
     if (body.last !== (body.hi === null)) throw new EngineError("FRAME_CORRUPT", "only the last chunk covers the rest");
-    for (const op of unpack(body.batch, body.lo, body.hi)) ops.push(op);
+    const rows = unpack(body.batch, body.lo, body.hi);
+    for (const op of rows) ops.push(op);
+    if (progress !== null) count(progress, rows.length, body.batch.length, turn.upMs);
   } catch (cause) {
     if (!(cause instanceof EngineError)) throw cause;
     mark(turn, "sync.bad-chunk", `chunk ${body.number}: ${cause.message}`);

@@ -57,6 +57,7 @@ export function onSyncReq(turn: Turn, id: number, from: NodeId, body: RequestOf<
       creditChunks: 0,
       creditBytes: 0,
       sentBytes: 0,
+      limitedBy: "disk",
     },
     ...{ drainSinceMs: 0, scan: null, asks: [] },
   };
@@ -216,9 +217,10 @@ export function takeView(turn: Turn, transfer: Transfer): void {
   const rows = views.read(transfer.view);
   const { first, last } = historyOf(rows);
   transfer.version = last;
+  const { keyCount: keys, liveBytes: bytes } = views.stat();
   transfer.build = isFirst ? newDigestBuild(seedOf(turn.state.config)) : null;
   const hash = hashAt(rows, last) ?? chainHash();
-  const about = { transfer: transfer.id, version: last, hash, first, keys: 0, bytes: 0, limits: transfer.limits };
+  const about = { transfer: transfer.id, version: last, hash, first, keys, bytes, limits: transfer.limits };
   transfer.start = { kind: "sync.start", ...scopeOf(turn), ...about };
   mark(turn, "sync.snapshot", `snapshot at ${last}`);
   sendStart(turn, transfer, transfer.start);

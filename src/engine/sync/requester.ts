@@ -12,6 +12,7 @@ import { KEY_BYTES_MAX } from "../store/types.ts";
 import { historyIn } from "../store/versions.ts";
 import type { AnswerOf, RequestOf } from "../wire/messages.ts";
 import { candidates, isInfeasible, neededFloor } from "./choose.ts";
+import { newProgress } from "./progress.ts";
 import { closeTransfers } from "./provider.ts";
 import { type CursorRow, syncRows } from "./records.ts";
 import { enterRequester, factsOf, type Reply, type Requester, scopeOf, send, type Turn, timingOf, write } from "./state.ts";
@@ -220,7 +221,10 @@ export function begin(turn: Turn): void {
       ? freshCursor(transfer, version, hash)
       : { ...cursor, version, ...(equalBytes(cursor.transfer, transfer) ? {} : { transfer, number: 0, digest: NO_DIGEST }) };
   requester.start = null;
-  if (requester.phase === "clearing") enterRequester(state, "copying");
+  if (requester.phase === "clearing") {
+    enterRequester(state, "copying");
+    requester.progress = newProgress(start.body, cursor === null ? { keyCount: 0, liveBytes: 0 } : turn.ports.views.stat(), turn.upMs);
+  }
   write(turn, "begin", { db: "local", batch: [syncRows.putCursor(requester.cursor)] });
   if (requester.resumes && cursor !== null) mark(turn, "sync.resumed", `resumed: replay from ${cursor.oldest}, snapshot ${version}`);
   answer(turn, start.id, chunkAck(turn, requester.cursor));
@@ -317,6 +321,7 @@ export function forget(turn: Turn): void {
   requester.root = null;
   requester.verify = null;
   requester.newest = 0;
+  requester.progress = null;
   requester.waiting.clear();
   disarm(turn, "x.patience", "x.keep", "x.scan", "x.probe");
 }

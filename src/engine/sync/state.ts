@@ -10,6 +10,7 @@ import { invariant } from "../base/invariant.ts";
 import type { DigestBuild } from "../store/digest.ts";
 import type { StoreSnapshot } from "../store/types.ts";
 import type { Answer, AnswerOf, Request, RequestOf } from "../wire/messages.ts";
+import { beginWrite, type Progress, type ViewStat } from "./progress.ts";
 import { newRate, type Rate } from "./rate.ts";
 import type { CursorRow, FlagRow } from "./records.ts";
 
@@ -112,6 +113,8 @@ export interface Views {
   open(): number;
   read(view: number): StoreSnapshot;
   close(view: number): void;
+  /** Of the store now. */
+  stat(): ViewStat;
 }
 
 export type SyncPorts = {
@@ -200,7 +203,12 @@ export type Requester = {
   /** When it was last asked for versions or its root. */
   askedMs: number;
   scan: Scan | null;
+  /** Of the copy under way. */
+  progress: Progress | null;
 };
+
+/** Why a provider does not send now, when it last looked: the requester's room, or the rate; or it sends as fast as it reads. */
+export type SendLimit = "window" | "rate" | "disk";
 
 export type Transfer = {
   readonly id: Uint8Array;
@@ -237,6 +245,7 @@ export type Transfer = {
   creditChunks: number;
   creditBytes: number;
   sentBytes: number;
+  limitedBy: SendLimit;
   drainSinceMs: number;
   scan: Scan | null;
   /** VERIFY_REQs that wait for the scan. */
@@ -308,6 +317,7 @@ export const initialSync = (config: SyncConfig): SyncState => ({
     newest: 0,
     askedMs: 0,
     scan: null,
+    progress: null,
   },
   rate: newRate(),
   transfers: new Map(),
@@ -339,10 +349,11 @@ export function send({ state, out }: Turn, to: NodeId, body: Request, asked: Ask
 type Write = Omit<Extract<SyncEffect, { kind: "write" }>, "kind" | "ticket">;
 
 /** A write of the requester; what is listed behind it waits for it. */
-export function write({ state, out }: Turn, purpose: WritePurpose, what: Write): void {
+export function write({ state, out, upMs }: Turn, purpose: WritePurpose, what: Write): void {
   const ticket = ++state.lastTicket;
   state.writing.set(ticket, purpose);
   state.requester.awaited = ticket;
+  if (state.requester.progress !== null) beginWrite(state.requester.progress, upMs);
   out.push({ kind: "write", ticket, ...what });
 }
 

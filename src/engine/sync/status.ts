@@ -6,16 +6,23 @@
 import type { History } from "../store/versions.ts";
 import { type Candidate, candidates, isInfeasible } from "./choose.ts";
 import { heldFrom } from "./hold.ts";
+import { type ProgressStatus, progressStatus } from "./progress.ts";
 import { RATE_FLOOR } from "./rate.ts";
-import type { HoldPhase, ProviderPhase, RequesterPhase, SyncState } from "./state.ts";
+import type { HoldPhase, ProviderPhase, RequesterPhase, SendLimit, SyncState } from "./state.ts";
 
 export type SyncStatus = {
   readonly phase: RequesterPhase;
   readonly synchronizing: boolean;
   readonly floor: number;
   readonly provider: string | null;
-  /** Of the copy under way, as far as it is durable. */
-  readonly copy: { readonly version: number; readonly chunks: number; readonly complete: boolean; readonly replayedTo: number } | null;
+  /** Of the copy under way, as far as it is durable; `progress` is null while nothing comes. */
+  readonly copy: {
+    readonly version: number;
+    readonly chunks: number;
+    readonly complete: boolean;
+    readonly replayedTo: number;
+    readonly progress: ProgressStatus | null;
+  } | null;
   readonly provides: readonly {
     readonly to: string;
     readonly phase: ProviderPhase;
@@ -23,6 +30,8 @@ export type SyncStatus = {
     readonly chunksSent: number;
     readonly chunksAcknowledged: number;
     readonly bytesSent: number;
+    /** While it streams. */
+    readonly limitedBy: SendLimit | null;
     readonly snapshotAgeMs: number | null;
   }[];
   readonly holds: readonly { readonly for: string; readonly phase: HoldPhase; readonly lowest: number; readonly leftMs: number }[];
@@ -34,20 +43,27 @@ export type SyncStatus = {
 
 export function statusOf(state: SyncState, upMs: number): SyncStatus {
   const { requester } = state;
-  const { durable } = requester;
+  const { durable, progress } = requester;
   return {
     phase: requester.phase,
     synchronizing: requester.flag !== null,
     floor: requester.floor,
     provider: requester.provider,
-    copy: durable === null ? null : { version: durable.version, chunks: durable.number, complete: durable.cursor === null, replayedTo: durable.position },
-    provides: [...state.transfers.values()].map(({ requester: to, phase, version, sent, acked, sentBytes, view, viewSinceMs }) => ({
+    copy:
+      durable === null
+        ? null
+        : {
+            ...{ version: durable.version, chunks: durable.number, complete: durable.cursor === null, replayedTo: durable.position },
+            progress: progress === null ? null : progressStatus(progress, upMs),
+          },
+    provides: [...state.transfers.values()].map(({ requester: to, phase, version, sent, acked, sentBytes, limitedBy, view, viewSinceMs }) => ({
       to,
       phase,
       version,
       chunksSent: sent,
       chunksAcknowledged: acked,
       bytesSent: sentBytes,
+      limitedBy: phase === "streaming" ? limitedBy : null,
       snapshotAgeMs: view === null ? null : upMs - viewSinceMs,
     })),
     holds: [...state.holds.values()].map(({ provider, phase, lowest, renewedMs, leaseMs }) => ({

@@ -63,10 +63,12 @@ export function pump(turn: Turn, transfer: Transfer): void {
   const room = Math.min(windowChunks, Math.max(1, transfer.creditChunks));
   const isFull =
     transfer.flying.size >= room || (transfer.flying.size > 0 && flyingBytes + transfer.limits.chunkBytes > Math.min(windowBytes, transfer.creditBytes));
+  transfer.limitedBy = isFull ? "window" : "disk";
   if (isFull) return;
   adjustRate(turn);
   const pauseMs = waitMs(turn.state.rate, turn.upMs);
   if (pauseMs > 0) {
+    transfer.limitedBy = "rate";
     mark(turn, "sync.throttled");
     arm(turn, timerOf(transfer, "pack"), pauseMs);
     return;

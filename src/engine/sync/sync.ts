@@ -14,6 +14,7 @@ import { syncRequests } from "../wire/sync-messages.ts";
 import { onChunk, onCopied } from "./copy.ts";
 import { onFinished, onRecent, onReplayed, onScan, onVerify, replayAgain } from "./finish.ts";
 import { onHoldFacts, onHoldRelease, onHoldRenew, onHoldReq, onHoldTimer } from "./hold.ts";
+import { endWrite } from "./progress.ts";
 import { onHoldAck, onHoldRefused, onProviderFacts, onRenewTimer, onSilence, onSyncReq } from "./provider.ts";
 import {
   abandon,
@@ -300,6 +301,7 @@ function onStored(turn: Turn, ticket: number): void {
   const purpose = state.writing.get(ticket);
   state.writing.delete(ticket);
   if (requester.awaited === ticket) requester.awaited = 0;
+  if (requester.progress !== null) endWrite(requester.progress, turn.upMs);
   switch (purpose) {
     case "flag":
       onFlagged(turn);
