@@ -16,6 +16,8 @@ const SEEDS = 2_000;
 const SYNC_SEEDS = 10_000;
 const TRIM_MINUTES = 10;
 const TRIM_VIRTUAL_MS = 3_600_000;
+/** Throughput of the store against etcd's (sync.md section 7). */
+const KV_RATIO = 2;
 const KILLS = 100;
 /** Another seed is another campaign: it draws other points. */
 const KILL_SEED = 2_026;
@@ -40,6 +42,7 @@ const campaigns: readonly Campaign[] = [
     run: syncTrim,
   },
   { name: "merge-bench", means: "three rounds of a million entries beside Tessera, which wants Go (or: merge-bench --entries N …)", run: mergeBench },
+  { name: "kv-bench", means: "puts and reads of the replicated store beside etcd, which wants Go (or: kv-bench --rounds N …)", run: kvBench },
 ];
 
 const [name = "list", ...words] = process.argv.slice(2);
@@ -187,6 +190,48 @@ async function mergeBench(options: readonly string[]): Promise<Outcome> {
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** Beside etcd, with one client program for both; fails where a ratio is not the one asked for (sync.md section 7). */
+async function kvBench(options: readonly string[]): Promise<Outcome> {
+  const folder = await mkdtemp(join(tmpdir(), "cairn-peer-"));
+  const says: string[] = [];
+  let ratios: Readonly<Record<string, number>> = {};
+  try {
+    const argv = ["go", "build", "-o", `${folder}/`, "./kvpeer"];
+    const etcd = ["go", "build", "-o", join(folder, "etcd"), "go.etcd.io/etcd/server/v3"];
+    for (const build of [argv, etcd]) {
+      const built = await Bun.spawn(build, { cwd: "test/interop/etcd", stdin: "ignore", stdout: "inherit", stderr: "inherit" }).exited;
+      if (built !== 0) return { isOk: false, says: [`the peer could not be built: ${build.join(" ")} ended with ${built}`] };
+    }
+    const words = ["bench", "kv", "--rounds", "5", "--kills", "20", "--beside", join(folder, "kvpeer"), ...options];
+    const status = await rowsOf([BINARY, ...words, "--json"], (row) => {
+      says.push(...kvLines(row));
+      ratios = (row as KvTotal).ratios ?? {};
+    });
+    return { isOk: status === 0 && Object.values(ratios).length > 0 && Object.values(ratios).every((ratio) => ratio >= KV_RATIO), says };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+type KvTotal = { readonly ratios?: Readonly<Record<string, number>> } & Readonly<Record<"cairn" | "peer", KvSide | undefined>>;
+type KvSide = { readonly peer: string; readonly killed: { readonly times: number; readonly p50Ms: number; readonly p99Ms: number } | null };
+const KV_MEASURED = ["put1", "put64", "read1", "read64"];
+
+function kvLines(row: Row): readonly string[] {
+  if (row["event"] === "round") {
+    const rates = KV_MEASURED.map((key) => [key, row[key] as { readonly perSecond: number; readonly p50Ms: number; readonly p99Ms: number }] as const);
+    const figures = rates.map(([key, { perSecond, p50Ms, p99Ms }]) => `${key} ${Math.round(perSecond)}/s (p50 ${p50Ms} ms, p99 ${p99Ms} ms)`);
+    return [`round ${row["round"]} ${row["who"]}: ${figures.join(", ")}`];
+  }
+  const { cairn, peer, ratios } = row as KvTotal;
+  const killed = [cairn, peer].flatMap((side) =>
+    side === undefined || side.killed === null
+      ? []
+      : [`${side.peer}: leader killed ${side.killed.times} times, a write again after p50 ${side.killed.p50Ms} ms, p99 ${side.killed.p99Ms} ms`],
+  );
+  return [...killed, `ours ÷ the peer's, at the median: ${KV_MEASURED.map((key) => `${key} ${ratios?.[key]}`).join(", ")}`];
 }
 
 type BenchTotal = { readonly ratios?: Readonly<Record<string, { readonly median: number; readonly best: number }>> };

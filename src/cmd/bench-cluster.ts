@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { EngineError } from "../engine/base/errors.ts";
 import { selfCommand, selfEnvironment } from "../engine/node/self.ts";
 
-export type BenchNode = { readonly id: string; readonly dir: string; readonly log: string };
+export type BenchNode = { readonly id: string; readonly pid: number; readonly dir: string; readonly admin: string; readonly log: string };
 /** How far the log is, in entries; of several copies, the one furthest behind. */
 export type Reached = { readonly sequenced: number; readonly verified: number; readonly signed: number; readonly published: number };
 
@@ -36,13 +36,12 @@ export class BenchCluster implements AsyncDisposable {
     this.vkey = log.vkey;
   }
 
-  /** A cluster with nothing in its log, `k` of its two secondaries behind each signature, `storagequorum` disks behind each receipt. */
-  static async start(k: number, storagequorum: number): Promise<BenchCluster> {
+  /** A cluster with nothing in its log or its store; `words` are further options of `up`. */
+  static async start(...words: readonly string[]): Promise<BenchCluster> {
     const folder = await mkdtemp(join(tmpdir(), "cairn-bench-"));
-    const words = ["up", "--data", join(folder, "data"), "--nodes", String(NODES), "--backupquorum", String(k)];
-    words.push("--storagequorum", String(storagequorum), "--json");
+    const up = ["up", "--data", join(folder, "data"), "--nodes", String(NODES), ...words, "--json"];
     const env = { ...selfEnvironment(), XDG_STATE_HOME: join(folder, "state") };
-    const child = Bun.spawn(selfCommand(...words), { stdin: "pipe", stdout: "pipe", stderr: "inherit", env });
+    const child = Bun.spawn(selfCommand(...up), { stdin: "pipe", stdout: "pipe", stderr: "inherit", env });
     const ready = parseReady(await firstLine(child.stdout));
     if (ready !== null) return new BenchCluster(folder, child, ready);
     child.kill("SIGTERM");

@@ -72,7 +72,8 @@ const STUCK_SECONDS = 60;
 
 export async function runMergeRound(bench: MergeBench): Promise<MergeRound> {
   const loadBefore = loadavg()[0] ?? 0;
-  await using cluster = await BenchCluster.start(bench.k, bench.storagequorum);
+  const { k, storagequorum } = bench;
+  await using cluster = await BenchCluster.start("--backupquorum", String(k), "--storagequorum", String(storagequorum));
   const { nodes } = cluster;
   const load = { nodes, entryBytes: bench.bytes, signal: bench.signal };
   await race(bench, cluster, { ...load, from: 0, to: bench.warmUp }, () => {});

@@ -1,7 +1,7 @@
 /**
- * `cairn bench …`: measures this build on this machine, with real processes and real fsyncs (merge.md section 8). With
- * --beside another program does the same work in alternation, A B A B, since only ratios of one run mean anything on a busy
- * machine; it prints one line of JSON with the same keys. What did not verify is never given a number.
+ * `cairn bench …`: measures this build on this machine, with real processes and real fsyncs (merge.md section 8, sync.md
+ * section 7). With --beside another program does the same work in alternation, A B A B, since only ratios of one run mean
+ * anything on a busy machine; it prints one line of JSON with the same keys. What did not verify is never given a number.
  */
 import { availableParallelism } from "node:os";
 import { EngineError, errorTable } from "../engine/base/errors.ts";
@@ -178,4 +178,33 @@ function roundText(round: number, result: MergeRound): string {
 const compareText = ({ entriesPerSecond, cpuMicrosPerEntry, peakMemoryBytes }: Readonly<Record<Compared, number>>): string =>
   `${Math.round(entriesPerSecond)} entries/s, ${hundredths(cpuMicrosPerEntry)} µs CPU an entry, largest process ${Math.round(peakMemoryBytes / 2 ** 20)} MiB`;
 
-export const benchCommands: readonly CommandSpec[] = [merge];
+const kv = command({
+  name: "bench kv",
+  summary: "Measure puts and linearizable reads of the replicated store on a cluster of its own, and how soon it writes again without its leader",
+  args: [],
+  options: [
+    { name: "seconds", form: "count", value: "N", default: "3", means: "how long each of the four is measured" },
+    { name: "bytes", form: "count", value: "N", default: "256", means: "bytes of each value" },
+    { name: "rounds", form: "count", value: "N", default: "4", means: "rounds, each on a fresh cluster" },
+    { name: "kills", form: "count", value: "N", default: "0", means: "kills of the leader in the last round" },
+    { name: "via", form: "string", value: "leader|spread", default: "leader", means: "every client asks the leader, or they are spread over the nodes" },
+    {
+      name: "beside",
+      form: "string",
+      value: "CMD",
+      means: "a program that brings the clients for both sides: it loads $BENCH_NODES, or a store of its own where there are none",
+    },
+  ],
+  errors: ["BAD_OPTION", "UNAVAILABLE", "TIMEOUT"],
+  examples: ["cairn bench kv", "cairn bench kv --rounds 1 --kills 5 --json"],
+  async run(ctx) {
+    const { benchKv } = await import("./bench-kv.ts");
+    try {
+      await benchKv(ctx);
+    } catch (error) {
+      if (!ctx.signal.aborted) throw error; // told to stop: the signal is the status
+    }
+  },
+});
+
+export const benchCommands: readonly CommandSpec[] = [merge, kv];

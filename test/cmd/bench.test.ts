@@ -1,6 +1,8 @@
-/** `bench merge` on a real cluster: what a round tells, and that a log which does not verify gets no numbers. */
+/** `bench merge` and `bench kv` on real clusters: what a round tells, and that what does not verify or fails gets no numbers. */
 import { expect, test } from "bun:test";
 import type { BenchNode } from "../../src/cmd/bench-cluster.ts";
+import { benchKv, type KvOptions } from "../../src/cmd/bench-kv.ts";
+import type { Rate } from "../../src/cmd/bench-kv-load.ts";
 import { type MergeBench, runMergeRound } from "../../src/cmd/bench-merge.ts";
 import { loadNode } from "../../src/engine/node/config.ts";
 import { openDisk } from "../../src/engine/node/disk.ts";
@@ -68,6 +70,57 @@ test(
     const result = await round(damage);
     expect(result).toEqual({ verified: false, fsck: { ...result.fsck, "primary a": "ok", "secondary c": "ok" } });
     expect(result.fsck["secondary b"]).toStartWith("LOG_ENTRY_MISMATCH: entry 0 ");
+  },
+  LIMIT_MS,
+);
+
+const kvOptions = { seconds: 1, bytes: 256, rounds: 1, kills: 0, via: "leader", beside: undefined };
+async function kvRows(options: Partial<KvOptions>): Promise<Record<string, unknown>[]> {
+  const rows: Record<string, unknown>[] = [];
+  await benchKv({
+    options: { ...kvOptions, ...options },
+    signal: new AbortController().signal,
+    note: () => {},
+    answer: async (row) => {
+      rows.push(row as Record<string, unknown>);
+    },
+  });
+  return rows;
+}
+
+test(
+  "kv: a round tells what was measured, and how long writes were away without their leader",
+  async () => {
+    const [round, total] = (await kvRows({ kills: 1 })) as [Record<string, unknown>, Record<string, unknown>];
+    for (const key of ["put1", "put64", "read1", "read64"]) {
+      const { perSecond, p50Ms, p99Ms } = round[key] as Rate;
+      expect(perSecond).toBeGreaterThan(1);
+      expect(p99Ms).toBeGreaterThanOrEqual(p50Ms);
+    }
+    const { killed } = total["cairn"] as { killed: { times: number; p99Ms: number } };
+    expect(killed.times).toBe(1);
+    expect(killed.p99Ms).toBeGreaterThan(100); // nobody stands before the dead leader's lease is over
+  },
+  LIMIT_MS,
+);
+
+test(
+  "kv: another program loads both sides in turn, and the ratio is of medians",
+  async () => {
+    const line = (rate: number): string =>
+      JSON.stringify({
+        peer: "stub",
+        killedMs: [],
+        ...Object.fromEntries(["put1", "put64", "read1", "read64"].map((key) => [key, { perSecond: rate, p50Ms: 1, p99Ms: 2 }])),
+      });
+    const rows = await kvRows({ beside: `if [ -n "$BENCH_NODES" ]; then echo '${line(300)}'; else echo '${line(100)}'; fi` });
+    expect(rows.map(({ event, who }) => [event, who])).toEqual([
+      ["round", "cairn"],
+      ["round", "peer"],
+      ["total", undefined],
+    ]);
+    expect(rows[2]?.["ratios"]).toEqual({ put1: 3, put64: 3, read1: 3, read64: 3 });
+    await expect(kvRows({ beside: "echo no etcd >&2; exit 2" })).rejects.toThrow("ended with 2");
   },
   LIMIT_MS,
 );
