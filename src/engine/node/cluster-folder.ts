@@ -4,7 +4,7 @@
  * `cluster.json` is written last and says that it is whole. Folders are named relative to it, so the whole may be moved.
  */
 import { mkdir, readFile } from "node:fs/promises";
-import { createServer } from "node:net";
+import { type AddressInfo, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { fromHex, toHex } from "../base/bytes.ts";
 import { EngineError } from "../base/errors.ts";
@@ -21,6 +21,10 @@ import { writeConfig } from "./write-config.ts";
 export const CLUSTER_FILE = "cluster.json";
 /** Nodes are named a to z. */
 export const CLUSTER_NODES_MAX = 26;
+/** Above the last that browsers refuse, below those that systems give to outgoing connections, which could take a node's port while it is down. */
+const PORT_FIRST = 10_100;
+const PORT_LAST = 32_000;
+const PORT_TRIES = 100;
 
 export type ClusterNode = { readonly id: NodeId; readonly dir: string; readonly peer: Endpoint; readonly admin: Endpoint; readonly log: Endpoint };
 export type Cluster = {
@@ -99,21 +103,26 @@ function keptSeed(path: string): Uint8Array {
 
 /** Ports that were free together a moment ago. */
 async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, () => {
-      const server = createServer();
-      return new Promise<typeof server>((resolve, reject) => {
-        server.once("error", reject);
-        server.listen(0, LOOPBACK_HOST, () => resolve(server));
-      });
-    }),
-  );
-  const ports = servers.map((server) => {
-    const address = server.address();
-    return address !== null && typeof address === "object" ? address.port : 0;
-  });
+  const servers: Server[] = [];
+  for (let tries = 0; servers.length < count; tries++) {
+    if (tries === count * PORT_TRIES) throw new EngineError("UNAVAILABLE", `no ${count} free ports on ${LOOPBACK_HOST} from ${PORT_FIRST} to ${PORT_LAST}`);
+    const server = await listenOn(randomPort());
+    if (server !== null) servers.push(server);
+  }
+  const ports = servers.map((server) => (server.address() as AddressInfo).port);
   await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
   return ports;
+}
+
+const randomPort = (): number => PORT_FIRST + Math.floor(Math.random() * (PORT_LAST - PORT_FIRST + 1));
+
+/** Null where the port is taken. */
+function listenOn(port: number): Promise<Server | null> {
+  const server = createServer();
+  return new Promise((resolve) => {
+    server.once("error", () => resolve(null));
+    server.listen(port, LOOPBACK_HOST, () => resolve(server));
+  });
 }
 
 function clusterText({ id, origin, vkey, nodes }: Cluster): string {
