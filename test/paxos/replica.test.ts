@@ -131,6 +131,19 @@ describe("versions", () => {
     expect([bench.state.phase, bench.marks.at(-1)]).toEqual(["electing", "paxos.earlier-run"]);
   });
 
+  test("3.6: trimming and a forced clear hear of what is applied, not of what is merely known to be chosen", () => {
+    const bench = replicaOn();
+    answerTo(bench, B, lease(1));
+    answerTo(bench, B, begin(1, one));
+    const early = bench.request(B, lease(1, 1, hashOf(one)));
+    const probed = bench.request(C, { kind: "paxos.probe", ...scopeOf(C) });
+    expect([bench.state.last, bench.state.applied]).toEqual([1, 0]);
+    expect([bench.answers.get(early), bench.answers.get(probed)]).toMatchObject([{ last: 0 }, { last: 0, hash: ZERO_HASH }]);
+    bench.storeAll();
+    expect(answerTo(bench, B, lease(1, 1, hashOf(one)))).toMatchObject({ kind: "paxos.lease-ack", last: 1 });
+    expect(answerTo(bench, C, { kind: "paxos.probe", ...scopeOf(C) })).toMatchObject({ last: 1, hash: hashOf(one) });
+  });
+
   test("a message of another cluster is refused, in whatever state", () => {
     const bench = replicaOn();
     const id = bench.request(B, { ...begin(1, one), cluster: new Uint8Array(8) } as Request);

@@ -11,7 +11,7 @@ import type { AnswerOf, RequestOf } from "../wire/messages.ts";
 import { ballotText, compareBallots, sameBallot } from "./ballot.ts";
 import { birthCounts, memberOf } from "./cluster-map.ts";
 import { commitUpTo, compareHistory, fetchFrom, lookBehind } from "./learner.ts";
-import { beginAgain, commitP99Us, reach } from "./proposer.ts";
+import { beginAgain, commitP99Us } from "./proposer.ts";
 import { putVote } from "./records.ts";
 import { ELECT_TIMER, fall, RENEW_TIMER, see } from "./standing.ts";
 import { canVote, enter, type Leading, leaseRuns, leasesHold, newestMap, othersOf, refuse, scopeOf, send, type Turn, write } from "./state.ts";
@@ -57,7 +57,8 @@ export function onLease(turn: Turn, id: number, from: NodeId, body: RequestOf<"p
     return refuse(turn, id, "leased", `a lease of ${state.lease.leader} runs`);
   if (!compareHistory(turn, from, body.reached, body.hash)) return;
   follow(turn, from, body);
-  answer(turn, id, { kind: "paxos.lease-ack", ...scopeOf(state), ballot, first: state.first, last: state.last });
+  // trimming goes by it: what is merely known to be chosen may be gone with this process
+  answer(turn, id, { kind: "paxos.lease-ack", ...scopeOf(state), ballot, first: state.first, last: state.applied });
 }
 
 function follow(turn: Turn, from: NodeId, { ballot, leaseMs, reached, first, epoch }: RequestOf<"paxos.lease">): void {
@@ -87,7 +88,7 @@ export function onLeaseAck(turn: Turn, from: NodeId, requestId: number, body: An
   const member = memberOf(newestMap(state), from);
   if (leading === null || sentMs === undefined || member === null || !sameBallot(leading.ballot, body.ballot)) return mark(turn, "paxos.late-lease-ack");
   leading.leases.delete(requestId);
-  reach(leading, member.number, body.last);
+  leading.reached.set(member.number, Math.max(body.last, leading.reached.get(member.number) ?? 0));
   if (!birthCounts(newestMap(state), member.number, body.birth)) return mark(turn, "paxos.old-birth", `a lease of another disk of ${from} does not count`);
   const { leaseMs } = state.config.timing;
   const untilMs = mutant("paxos.lease-too-long") ? upMs + 2 * leaseMs : sentMs + leaseMs * (1 - CLOCK_MARGIN);

@@ -9,6 +9,7 @@ import type { Clocks, Event, Snapshot } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { unreachable } from "../base/invariant.ts";
 import { localKeys } from "../store/keys.ts";
+import { hashAt, historyIn, replicatedOf, ZERO_HASH } from "../store/versions.ts";
 import { type Answer, type AnswerOf, type Request, refused } from "../wire/messages.ts";
 import { onAcceptStored, onBegin, onCollect } from "./acceptor.ts";
 import { forward, onCall, onCallRefused, onClient, onLinkLost, onResult, onVersion, onVersionReq, pumpReads, SWEEP_TIMER, sweep } from "./clients.ts";
@@ -123,9 +124,11 @@ function onRequest(turn: Turn, id: number, from: NodeId, body: Request) {
   }
 }
 
-/** Answered in every state. */
-function probeReply({ state }: Turn): AnswerOf<"paxos.probe-reply"> {
-  const { first, last, lastHash: hash, promised, phase, leader, leading } = state;
+/** Answered in every state, with what the disk has: a forced sync clears another store because this one has its versions. */
+function probeReply({ state, snap }: Turn): AnswerOf<"paxos.probe-reply"> {
+  const { promised, phase, leader, leading } = state;
+  const { first, last } = historyIn(snap);
+  const hash = hashAt(replicatedOf(snap), last) ?? ZERO_HASH;
   const quorum = leading === null ? [] : [...leading.heldUntilMs.keys()].sort((a, b) => a - b);
   const synchronizing = phase === "syncing";
   return { kind: "paxos.probe-reply", ...scopeOf(state), first, last, hash, floor: 0, synchronizing, promised, quorum, leader: leader ?? "" };

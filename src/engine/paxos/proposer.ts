@@ -150,14 +150,9 @@ export function onAccept(turn: Turn, from: NodeId, body: AnswerOf<"paxos.accept"
   const { leading } = state;
   const member = memberOf(newestMap(state), from);
   if (leading === null || !sameBallot(leading.ballot, body.ballot) || member === null) return mark(turn, "paxos.late-accept");
-  reach(leading, member.number, body.version);
   remember(state.memory, member.number, body.birth, body.ballot, body.version);
   leading.accepts.get(body.version)?.set(member.number, body.birth);
   choose(turn, leading);
-}
-
-export function reach(leading: Leading, number: number, version: number): void {
-  if ((leading.reached.get(number) ?? 0) < version) leading.reached.set(number, version);
 }
 
 /** Versions that a majority has, in order. The own disk counts like any other, once it has the entry. */

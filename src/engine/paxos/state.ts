@@ -87,7 +87,7 @@ export type Leading = {
   readonly heldUntilMs: Map<number, number>;
   /** When each LEASE under way was sent, by request. */
   readonly leases: Map<number, number>;
-  /** Newest version each member is known to hold. */
+  /** Newest version each member said it has applied. An ACCEPT says nothing of the versions below. */
   readonly reached: Map<number, number>;
   lastHeldMs: number;
   /** The version that every member was told to be chosen. */

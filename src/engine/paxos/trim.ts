@@ -30,13 +30,14 @@ export const trimInFlight = ({ leading, last }: PaxosState): boolean => leading 
 
 /** What keeps trimming back, and from which version on: shown by `status` and `explain`. */
 export function trimLimit(state: PaxosState, upMs: number): { readonly limit: number; readonly by: string } {
-  const { leading, last, config, held, first } = state;
+  const { leading, last, applied, config, held, first } = state;
   const keepCount = mutant("paxos.trim-below-min") ? Math.ceil(config.keepCount / 2) : config.keepCount;
   let best = { limit: last + 1 - keepCount, by: "keep" };
   const lower = (limit: number, by: string): void => {
     if (limit < best.limit) best = { limit, by };
   };
   lower(first + TRIM_COUNT_MAX, "count");
+  lower(applied + 1, "apply");
   if (held !== null) lower(held, "hold");
   for (const { id, number } of state.map.members) {
     const reached = leading?.reached.get(number);
