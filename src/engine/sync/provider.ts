@@ -135,10 +135,14 @@ export function onHoldAck(turn: Turn, transfer: Transfer, requestId: number, ask
     abort(turn, transfer, "trimmed"); // what the copy must be replayed from went before the hold began
     return;
   }
+  if (!isHeld(turn, transfer)) {
+    // behind a lapse it is another hold: a trim may have passed in between, and only what this one says still counts
+    if (transfer.ack !== null) mark(turn, "hold.anew", `held again from ${ack.first} on, before it was from ${transfer.ack.first}`);
+    transfer.ack = { first: ack.first, last: ack.last };
+  }
   transfer.heldFromMs = Math.max(transfer.heldFromMs ?? 0, sentMs);
   disarm(turn, timerOf(transfer, "hold"));
   arm(turn, timerOf(transfer, "renew"), timingOf(turn).holdRenewMs);
-  if (transfer.ack === null) transfer.ack = { first: ack.first, last: ack.last };
   startStream(turn, transfer);
 }
 
