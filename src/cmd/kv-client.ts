@@ -66,7 +66,8 @@ async function askOne(node: ClientNode, { method, path, headers = {}, body }: Kv
   return { status: answer.status, body: bytes, header };
 }
 
-function brokenOff(at: string, method: string, cause: unknown): EngineError {
+/** A request that nobody heard was not done; of another one nobody can tell. */
+export function brokenOff(at: string, method: string, cause: unknown): EngineError {
   if (method === "GET" && cause instanceof EngineError) return cause;
   const error = cause instanceof Error ? cause : new Error(String(cause));
   const said = `${at}: ${error.message}`;

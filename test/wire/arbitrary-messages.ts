@@ -106,6 +106,7 @@ const requestRows: Rows<Request> = {
   "sync.keepalive": transferScope,
   "sync.abort": { ...transferScope, reason: name },
   "paxos.return": paxosScope,
+  "paxos.trim": {},
   "kv.scan": { prefix: kvKey, after: fc.option(kvKey), limit: u32, local: fc.boolean(), minVersion: u53 },
 };
 
@@ -185,6 +186,7 @@ const answerRows: Rows<Answer> = {
   "sync.verify": { ...transferScope, version: u53, root, top: list(fc.record({ end: storeKey, digest: root }), 256) },
   "sync.noted": transferScope,
   "sync.no-transfer": transferScope,
+  "paxos.trimmed": { first: u53, next: u53, version: u53, by: name, waitMs: u32 },
   "paxos.own": { ...paxosScope, known: ballot, version: u53, entries: list(fc.record({ version: u53, ballot, batch: bytes(1_000) }), 64) },
   "kv.written": { version: u53 },
   "kv.conflict": { version: u53 },

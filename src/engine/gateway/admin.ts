@@ -9,6 +9,7 @@ import { type HttpAnswer, type HttpRequest, jsonAnswer, methodRefused, splitTarg
 
 import type { AppliedStore } from "./kv-watch.ts";
 import { type AskReplica, answerKv, KV_PATH } from "./kvhttp.ts";
+import { answerOperate, OPERATE_PATHS } from "./operate.ts";
 
 /** One step that a node still waits for; `etaMs` is null until it is known. */
 export type Missing = {
@@ -49,8 +50,9 @@ export function answerAdmin(request: HttpRequest, view: AdminView): HttpAnswer |
     if (replica === null) throw new EngineError("NOT_READY", "the node's store is not open");
     return answerKv(request, replica.ask, replica.store);
   }
+  if (OPERATE_PATHS.includes(path)) return answerOperate(request, view.replica()?.ask ?? null);
   const answer = routes[path];
-  if (answer === undefined) throw new EngineError("NOT_FOUND", `${path}: there are ${[...Object.keys(routes), KV_PATH].join(", ")}`);
+  if (answer === undefined) throw new EngineError("NOT_FOUND", `${path}: there are ${[...Object.keys(routes), KV_PATH, ...OPERATE_PATHS].join(", ")}`);
   if (request.method !== "GET" && request.method !== "HEAD") return methodRefused(request.method, "GET, HEAD");
   return answer(view);
 }

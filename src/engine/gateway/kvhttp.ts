@@ -97,7 +97,7 @@ function conflict(key: Uint8Array, version: number): HttpAnswer {
 }
 
 /** The answer, where it is of this kind; what refuses is thrown. */
-function mustBe<Kind extends Answer["kind"]>(answer: Answer, kind: Kind): Extract<Answer, { kind: Kind }> {
+export function mustBe<Kind extends Answer["kind"]>(answer: Answer, kind: Kind): Extract<Answer, { kind: Kind }> {
   if (answer.kind === kind) return answer as Extract<Answer, { kind: Kind }>;
   if (answer.kind === "refused") throw refusalError(answer);
   throw new EngineError("FAILED", `the replica answered ${answer.kind} instead of ${kind}`);

@@ -272,7 +272,7 @@ class NodeDaemon implements Daemon {
       addresses: { admin: this.ready.admin, peer: this.ready.peer, log: this.ready.log },
       members: node.members.map(({ name, roles }) => ({ id: name, roles })),
       log: this.logStatus(),
-      paxos: this.replica?.facts() ?? null,
+      paxos: this.replica === null ? null : { ...this.replica.facts(), trim: this.replica.trim() },
       sync: this.replica === null ? null : { ...this.replica.sync(), explain: this.replica.explainSync() },
       links: this.listener?.stats() ?? null,
     };

@@ -9,6 +9,7 @@ import type { NodeId } from "../base/ids.ts";
 import type { AppliedStore } from "../gateway/kv-watch.ts";
 import { factsOf, type ReplicaFacts } from "../paxos/paxos.ts";
 import { PAXOS_TIMING, type PaxosConfig } from "../paxos/state.ts";
+import { type TrimFacts, trimFacts } from "../paxos/trim.ts";
 import { DEFAULT_LIMITS, SYNC_TIMING, type SyncConfig } from "../sync/state.ts";
 import { explain, type SyncStatus, statusOf } from "../sync/status.ts";
 import { mustAbstain } from "../sync/sync.ts";
@@ -32,6 +33,8 @@ export type Replica = Pick<Driver<Request, Answer>, "request" | "ended" | "close
   /** Whether a peer's request is the replica's. */
   handles(body: Request): boolean;
   facts(): ReplicaFacts;
+  /** How far trimming could go, where this node leads; else null. */
+  trim(): TrimFacts | null;
   sync(): SyncStatus;
   /** Why it synchronises, or need not, a line each. */
   explainSync(): readonly string[];
@@ -62,6 +65,7 @@ export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): 
     ended: driver.ended,
     handles: core.handles,
     facts,
+    trim: () => trimFacts(core.state, performance.now()),
     sync: () => statusOf(core.sync, performance.now()),
     explainSync: () => explain(core.sync, facts(), performance.now()),
     hasQuorum: () => {

@@ -285,7 +285,8 @@ function unask(state: PaxosState): void {
 
 // ------------------------------------------------------------------ deadlines
 
-function sweepLater(turn: Turn): void {
+/** Deadlines are looked at while anything waits. */
+export function sweepLater(turn: Turn): void {
   if (turn.state.isSweeping) return;
   turn.state.isSweeping = true;
   arm(turn, SWEEP_TIMER, SWEEP_MS);

@@ -19,7 +19,7 @@ import { apply, onApplied } from "./history.ts";
 import { FETCH_TIMER, onFetchTimer, onRecent, onRecentRefused, onRecentReq } from "./learner.ts";
 import { onCommit, onLease, onLeaseAck, renew, takeUp } from "./lease.ts";
 import { announce, isOfEarlierRun, onOwn, onReturn } from "./peers.ts";
-import { choose, onAccept, onBeginRefused, pump, tell } from "./proposer.ts";
+import { choose, onAccept, onBeginRefused, onTrim, pump, tell } from "./proposer.ts";
 import { load, loadVotes } from "./records.ts";
 import type { Service } from "./services.ts";
 import { serviceOf } from "./services.ts";
@@ -119,6 +119,8 @@ function onRequest(turn: Turn, id: number, from: NodeId, body: Request) {
       return onCall(turn, id, from, body);
     case "paxos.version-req":
       return onVersionReq(turn, id);
+    case "paxos.trim":
+      return onTrim(turn, id);
     default:
       return onClient(turn, id, from, body);
   }

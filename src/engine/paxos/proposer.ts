@@ -4,23 +4,37 @@
  * are in flight; everything that waits becomes one proposal, and nobody waits for a batch to fill.
  */
 import { utf8 } from "../base/bytes.ts";
-import { mark } from "../base/effect-list.ts";
+import { answer, mark } from "../base/effect-list.ts";
 import type { Op } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
 import { encodeBatch, encodedBatchBytes } from "../store/batch.ts";
-import type { AnswerOf } from "../wire/messages.ts";
+import { type AnswerOf, refused } from "../wire/messages.ts";
 import { accept } from "./acceptor.ts";
 import { type Ballot, ballotText, compareBallots, sameBallot } from "./ballot.ts";
-import { awaitVersion, holdBack, setQueue } from "./clients.ts";
+import { awaitVersion, holdBack, setQueue, sweepLater } from "./clients.ts";
 import { birthCounts, majorityOf, mapIn, memberOf, putMap } from "./cluster-map.ts";
 import { hasLagRoom, learn } from "./history.ts";
 import { entryOf } from "./records.ts";
 import { remember } from "./remembered.ts";
 import { evaluate, PROPOSAL_BYTES_MAX, serviceOf } from "./services.ts";
 import { fall, see } from "./standing.ts";
-import { type Entry, isSettled, type Leading, leasesHold, mapFor, newestMap, type Outcome, othersOf, scopeOf, selfOf, send, type Turn } from "./state.ts";
-import { dueTrim } from "./trim.ts";
+import {
+  type Entry,
+  isSettled,
+  type Leading,
+  leasesHold,
+  mapFor,
+  newestMap,
+  type Outcome,
+  othersOf,
+  type PaxosState,
+  scopeOf,
+  selfOf,
+  send,
+  type Turn,
+} from "./state.ts";
+import { dueTrim, trimFacts } from "./trim.ts";
 import { viewAt } from "./view.ts";
 
 const IN_FLIGHT_MAX = 4;
@@ -103,9 +117,33 @@ export function pump(turn: Turn): void {
     return;
   }
   while (state.queue.length > 0 && mayPropose(turn, leading) && proposeQueue(turn, leading));
-  if (leading.newest - state.last >= IN_FLIGHT_MAX || leading.maps.length > 0) return;
+  if (!hasTrimRoom(state, leading)) return;
   const trim = dueTrim(turn);
   if (trim !== null) proposeTrim(turn, leading, trim);
+}
+
+const hasTrimRoom = ({ last }: PaxosState, leading: Leading): boolean => leading.newest - last < IN_FLIGHT_MAX && leading.maps.length === 0;
+
+/** A person wants a trim now: what may go goes by a proposal, whose outcome is the answer; what may not is told with its reason. */
+export function onTrim(turn: Turn, id: number) {
+  const { state, upMs } = turn;
+  const { leading, config } = state;
+  const facts = trimFacts(state, upMs);
+  if (leading === null || facts === null) {
+    const text = `${config.self} does not lead with a majority's leases${state.leader === null ? "" : `; it follows ${state.leader}`}`;
+    return answer(turn, id, refused("PAXOS_NO_QUORUM", text, { retry: true }));
+  }
+  const hasRoom = hasTrimRoom(state, leading);
+  const ops = hasRoom ? dueTrim(turn, true) : null;
+  if (ops === null) return answer(turn, id, { kind: "paxos.trimmed", ...facts, ...(hasRoom ? {} : { by: "proposals" }), next: facts.first, version: 0 });
+  const outcome: Outcome = {
+    id,
+    isForwarded: false,
+    deadlineMs: upMs + config.timing.requestMs,
+    body: { kind: "paxos.trimmed", ...facts, version: leading.newest + 1 },
+  };
+  proposeTrim(turn, leading, ops, [outcome]);
+  sweepLater(turn);
 }
 
 /** One proposal of what waits; false where it must wait for what is in flight. */
@@ -128,10 +166,10 @@ function isNextAlone({ state, services }: Turn): boolean {
   return next !== undefined && serviceOf(services, next.body)?.isAlone(next.body) === true;
 }
 
-export function proposeTrim(turn: Turn, leading: Leading, ops: readonly Op[]): void {
+function proposeTrim(turn: Turn, leading: Leading, ops: readonly Op[], outcomes: readonly Outcome[] = []): void {
   leading.trimVersion = leading.newest + 1;
   mark(turn, "paxos.trim", `trim [${turn.state.first}, ${trimEnd(ops)}) is proposed as version ${leading.trimVersion}`);
-  propose(turn, leading, ops, []);
+  propose(turn, leading, ops, outcomes);
 }
 
 const trimEnd = (ops: readonly Op[]): string => {

@@ -47,11 +47,27 @@ export function trimLimit(state: PaxosState, upMs: number): { readonly limit: nu
   return best;
 }
 
+/** For how long a new leader still trims nothing, whatever there is. */
+export const trimWaitMs = ({ leading, config }: PaxosState, upMs: number): number =>
+  leading === null ? 0 : Math.max(0, Math.ceil(leading.sinceMs + config.timing.trimWaitMs - upMs));
+
+/** What a person asks of trimming: how far it could go at this leader now, and what holds it back; null where this node does not lead. */
+export type TrimFacts = { readonly first: number; readonly next: number; readonly by: string; readonly waitMs: number };
+
+export function trimFacts(state: PaxosState, upMs: number): TrimFacts | null {
+  const { leading, first } = state;
+  if (leading === null || !isSettled(state) || !leasesHold(state, upMs)) return null;
+  const waitMs = trimWaitMs(state, upMs);
+  if (waitMs > 0) return { first, next: first, by: "new-leader", waitMs };
+  if (trimInFlight(state)) return { first, next: first, by: "trim", waitMs: 0 };
+  const { limit, by } = trimLimit(state, upMs);
+  return { first, next: Math.max(first, limit), by, waitMs: 0 };
+}
+
 /** Whether this leader may trim at all now, whatever there is to trim. */
 export function mayTrim(state: PaxosState, upMs: number): boolean {
-  const { leading, config } = state;
-  if (leading === null || !isSettled(state) || !leasesHold(state, upMs) || trimInFlight(state)) return false;
-  return upMs >= leading.sinceMs + config.timing.trimWaitMs;
+  if (!isSettled(state) || !leasesHold(state, upMs) || trimInFlight(state)) return false;
+  return trimWaitMs(state, upMs) === 0;
 }
 
 /** The operations of a trim that is due, or null. `isAsked`: a person wants it now, however little there is to remove. */

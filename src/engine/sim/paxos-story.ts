@@ -146,6 +146,8 @@ function bodyText(text: string, body: Answer): string {
       return `${text}: version ${body.version}, ${body.members.map(({ id, number, rank }) => `${id} (${number}, rank ${rank})`).join(" ")}`;
     case "cluster.booted":
       return `${text}: number ${body.boot}, version ${body.version}`;
+    case "paxos.trimmed":
+      return `${text}: ${body.version === 0 ? `nothing, from ${body.first} on` : `[${body.first}, ${body.next}), version ${body.version}`}, kept by ${body.by}${body.waitMs === 0 ? "" : ` for ${body.waitMs} ms`}`;
     case "register.is":
     case "register.swapped":
     case "register.conflict":

@@ -84,6 +84,16 @@ export const paxosVerbs: readonly Verb<PaxosScene>[] = [
     run: ({ story }, words) => register(story, words),
   },
   {
+    name: "trim",
+    forms: ["[at=NODE]"],
+    example: "trim",
+    summary: "a person wants old versions trimmed now, as far as nothing needs them; `at` must lead",
+    run({ story }, words) {
+      const { id, said } = nodeOf(story, words);
+      return ask(story, words, `trim${said}`, (node) => story.request(node, { kind: "paxos.trim" }), id);
+    },
+  },
+  {
     name: "history",
     forms: ["NODE"],
     example: "history a",

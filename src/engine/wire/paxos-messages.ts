@@ -57,6 +57,8 @@ export const paxosRequests = {
   "cluster.boot": [56, { id: name }],
   /** A member's process begins: what is known of its disk? */
   "paxos.return": [57, { ...scope }],
+  /** A person wants what may be trimmed to be trimmed now. */
+  "paxos.trim": [58, {}],
 } as const;
 
 export const paxosAnswers = {
@@ -85,4 +87,6 @@ export const paxosAnswers = {
   "cluster.booted": [155, { boot: u53, version: u53 }],
   /** What the asker is remembered to have acked, and accepted entries that were begun under its own ballots. */
   "paxos.own": [156, { ...scope, known: ballot, version: u53, entries: list(entry, ACCEPTED_COUNT_MAX) }],
+  /** Versions `[first, next)` went with this version; with version 0 none did. `by` says what keeps `next` back, `waitMs` for how long at least. */
+  "paxos.trimmed": [157, { first: u53, next: u53, version: u53, by: name, waitMs: u32 }],
 } as const;

@@ -1,0 +1,28 @@
+/**
+ * What an operator asks of a running node over its admin port, beside reading: `POST` of a path below, answered by one object
+ * of JSON. Each is a question to the node's replica, whose rules decide; nothing is done here. A path that changes something
+ * is never read with GET, so that no link or picture can do it.
+ */
+import { EngineError } from "../base/errors.ts";
+import type { RequestOf } from "../wire/messages.ts";
+import { type HttpAnswer, type HttpRequest, jsonAnswer, methodRefused, splitTarget } from "./http-types.ts";
+import { type AskReplica, mustBe } from "./kvhttp.ts";
+
+type Operation = (request: HttpRequest, ask: AskReplica) => Promise<object>;
+
+const operations: Readonly<Record<string, Operation>> = {
+  "/paxos/trim": async (_, ask) => withoutKind(mustBe(await ask({ kind: "paxos.trim" } satisfies RequestOf<"paxos.trim">), "paxos.trimmed")),
+};
+
+export const OPERATE_PATHS = Object.keys(operations);
+
+export async function answerOperate(request: HttpRequest, ask: AskReplica | null): Promise<HttpAnswer> {
+  const { path } = splitTarget(request.target);
+  const operation = operations[path];
+  if (operation === undefined) throw new EngineError("NOT_FOUND", `${path} is no operation`);
+  if (request.method !== "POST") return methodRefused(request.method, "POST");
+  if (ask === null) throw new EngineError("NOT_READY", "the node's store is not open");
+  return jsonAnswer(200, await operation(request, ask));
+}
+
+const withoutKind = ({ kind: _, ...fields }: { readonly kind: string }): object => fields;
