@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { COMPILED, eventually } from "../node/up-bench.ts";
+import { COMPILED, eventually, healthOf } from "../node/up-bench.ts";
 import { HandCluster } from "./hand-cluster.ts";
 
 setDefaultTimeout(120_000);
@@ -27,8 +27,11 @@ test.skipIf(!canMount)(
       stderr: "ignore",
     });
     try {
-      const health = async (): Promise<number> => (await fetch(`${admin}/health`).catch(() => ({ status: 0 }))).status;
-      await eventually(health, (status) => status === 200, 30_000);
+      await eventually(
+        () => healthOf({ admin }),
+        (status) => status === 200,
+        30_000,
+      );
       const add = async (entry: string): Promise<[number, string]> => {
         const answer = await fetch(`${log}/add`, { method: "POST", body: entry });
         return [answer.status, await answer.text()];

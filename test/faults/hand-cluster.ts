@@ -5,7 +5,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { selfEnvironment } from "../../src/engine/node/self.ts";
-import { COMPILED, eventually, isAlive, type Ready, type ReadyNode, UpBench } from "../node/up-bench.ts";
+import { COMPILED, eventually, healthOf, isAlive, type Ready, type ReadyNode, UpBench } from "../node/up-bench.ts";
 
 export type Step = {
   readonly step: string;
@@ -133,8 +133,11 @@ export class HandCluster implements AsyncDisposable {
   async startNode(name: string, until: "ready" | "answers" = "ready"): Promise<void> {
     const { dir, admin } = this.node(name);
     this.extra.push(this.bench.spawn("node", "run", "--dir", dir, "--no-merge", "--stdin"));
-    const health = async (): Promise<number> => (await fetch(`${admin}/health`).catch(() => ({ status: 0 }))).status;
-    await eventually(health, (status) => status === 200 || (until === "answers" && status === 503), 30_000);
+    await eventually(
+      () => healthOf({ admin }),
+      (status) => status === 200 || (until === "answers" && status === 503),
+      30_000,
+    );
   }
 
   async pidOf(name: string): Promise<number> {

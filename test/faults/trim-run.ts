@@ -5,7 +5,7 @@
  */
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { eventually, isAlive, type Ready, type ReadyNode, UpBench } from "../node/up-bench.ts";
+import { eventually, healthOf, isAlive, type NodeStatus, type Ready, type ReadyNode, statusOf, UpBench } from "../node/up-bench.ts";
 
 const CLIENTS = 4;
 const KEYS = 500;
@@ -18,7 +18,6 @@ const BACK_MS = 60_000;
 /** Keys, kept versions and histories are some 3 MiB; LMDB keeps what it freed, and a snapshot pins pages for a while. */
 const FILE_BYTES_MAX = 64 << 20;
 
-type Status = { readonly paxos: { readonly first: number; readonly last: number; readonly applied: number } };
 export type TrimTurn = {
   readonly node: string;
   readonly by: "SIGTERM" | "SIGKILL";
@@ -63,24 +62,24 @@ class TrimRun {
     const at = count % this.nodes.length;
     const by = count % 2 === 0 ? "SIGKILL" : "SIGTERM";
     const node = this.node(at);
-    const { last } = await this.statusOf(at);
+    const { last } = await this.paxosOf(at);
     const pid = this.pids[at] as number;
     process.kill(pid, by);
     await eventually(
-      () => isAlive(pid) && this.healthOf(at).then((status) => status !== 0),
+      () => isAlive(pid) && healthOf(node).then((status) => status !== 0),
       (lives) => !lives,
       30_000,
     );
     const other = (at + 1) % this.nodes.length;
     const { first } = await eventually(
-      () => this.statusOf(other),
+      () => this.paxosOf(other),
       (status) => status.first > last + 1,
       TRIM_MS,
     );
     const startMs = performance.now();
     this.pids[at] = this.bench.spawn("node", "run", "--dir", node.dir, "--no-merge", "--stdin").pid;
     await eventually(
-      () => this.healthOf(at),
+      () => healthOf(node),
       (status) => status === 200,
       BACK_MS,
     );
@@ -88,10 +87,10 @@ class TrimRun {
     return { node: node.id, by, behind: first - last - 1, backMs, fileBytes: await this.compare() };
   }
 
-  async end(): Promise<Status["paxos"]> {
+  async end(): Promise<NodeStatus["paxos"]> {
     this.isOver = true;
     await Promise.all(this.clients);
-    return this.statusOf(0);
+    return this.paxosOf(0);
   }
 
   /** Resolves with the size of the largest store. */
@@ -103,14 +102,11 @@ class TrimRun {
       BACK_MS,
     );
     await eventually(
-      () => Promise.all(this.nodes.map(async (_, at) => (await this.statusOf(at)).applied)),
+      () => Promise.all(this.nodes.map(async (_, at) => (await this.paxosOf(at)).applied)),
       (applied) => new Set(applied).size === 1,
     );
-    const [first, ...others] = this.nodes;
-    for (const { dir } of others) {
-      const diff = await this.bench.run("store", "diff", first?.dir ?? "", dir, "--db", "replicated");
-      if (diff.status !== 0) throw new Error(`store diff ended with ${diff.status}: ${diff.stdout}${diff.stderr}`);
-    }
+    const differences = await this.bench.differences(this.nodes);
+    if (differences.length > 0) throw new Error(differences.join("\n"));
     const sizes = await Promise.all(this.nodes.map(async ({ dir }) => (await stat(join(dir, "store", "data.mdb"))).size));
     const largest = Math.max(...sizes);
     if (largest > FILE_BYTES_MAX) throw new Error(`a store has ${largest} bytes, more than ${FILE_BYTES_MAX}`);
@@ -135,11 +131,9 @@ class TrimRun {
     return this.nodes[at] as ReadyNode;
   }
 
-  private async statusOf(at: number): Promise<Status["paxos"]> {
-    return ((await (await fetch(`${this.node(at).admin}/status`)).json()) as Status).paxos;
-  }
-
-  private async healthOf(at: number): Promise<number> {
-    return (await fetch(`${this.node(at).admin}/health`).catch(() => ({ status: 0 }))).status;
+  private async paxosOf(at: number): Promise<NodeStatus["paxos"]> {
+    const status = await statusOf(this.node(at));
+    if (status === null) throw new Error(`${this.node(at).id} does not answer`);
+    return status.paxos;
   }
 }

@@ -7,6 +7,13 @@ import { selfEnvironment } from "../../src/engine/node/self.ts";
 export type ReadyNode = { id: string; pid: number; dir: string; admin: string; peer: string; s3: null; nbd: null; log: string };
 export type Ready = { event: string; nodes: ReadyNode[]; s3: null; log: { origin: string; vkey: string } };
 
+/** The part of `/status` that tests look at. */
+export type NodeStatus = {
+  readonly pid: number;
+  readonly paxos: { readonly first: number; readonly last: number; readonly applied: number };
+  readonly sync: { readonly phase: string; readonly synchronizing: boolean } | null;
+};
+
 const ROOT = join(import.meta.dir, "../..");
 /** Words that start the program. */
 export const FROM_SOURCE = [process.execPath, join(ROOT, "src/cmd/main.ts")];
@@ -51,6 +58,17 @@ export class UpBench implements AsyncDisposable {
     return { child, ready: JSON.parse(line) as Ready, line };
   }
 
+  /** How the replicated stores of each two nodes differ: empty where all are equal. */
+  async differences(nodes: readonly ReadyNode[]): Promise<string[]> {
+    const found: string[] = [];
+    for (const [at, left] of nodes.entries())
+      for (const right of nodes.slice(at + 1)) {
+        const { stdout, stderr, status } = await this.run("store", "diff", left.dir, right.dir, "--db", "replicated");
+        if (status !== 0 || !stdout.includes("equal")) found.push(`${left.id} ${right.id}: ${stdout}${stderr}`);
+      }
+    return found;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const child of this.children) {
       if (child.exitCode === null && child.signalCode === null) child.kill("SIGTERM");
@@ -72,6 +90,15 @@ async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string | n
   reader.releaseLock();
   return text.slice(0, text.indexOf("\n"));
 }
+
+/** Null where nobody answers. */
+export async function statusOf({ admin }: ReadyNode): Promise<NodeStatus | null> {
+  const answer = await fetch(`${admin}/status`).catch(() => null);
+  return answer === null ? null : ((await answer.json()) as NodeStatus);
+}
+
+/** The HTTP status of `/health`; 0 where nobody answers. */
+export const healthOf = async ({ admin }: Pick<ReadyNode, "admin">): Promise<number> => (await fetch(`${admin}/health`).catch(() => ({ status: 0 }))).status;
 
 export const isAlive = (pid: number): boolean => {
   try {

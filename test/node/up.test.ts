@@ -6,11 +6,9 @@ import { connect as connectTo, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { createCluster } from "../../src/engine/node/cluster-folder.ts";
 import { lockFile } from "../../src/engine/node/lock.ts";
-import { eventually, isAlive, UpBench } from "./up-bench.ts";
+import { eventually, healthOf, isAlive, UpBench } from "./up-bench.ts";
 
 setDefaultTimeout(60_000);
-
-const health = async (admin: string): Promise<number> => (await fetch(`${admin}/health`).catch(() => ({ status: 0 }))).status;
 
 test("up: the ready line, a second up, a killed node, a node by hand, the end of all, and again with the same names and ports", async () => {
   await using bench = await UpBench.open();
@@ -26,7 +24,7 @@ test("up: the ready line, a second up, a killed node, a node by hand, the end of
     expect(node).toMatchObject({ id: ["a", "b", "c"][at] as string, dir: join(bench.data, ["a", "b", "c"][at] as string), s3: null, nbd: null });
     expect(node.admin).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
     expect(node.log).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/log$/);
-    expect(await health(node.admin)).toBe(200);
+    expect(await healthOf(node)).toBe(200);
     expect(await (await fetch(`${node.log}/checkpoint`)).text()).toStartWith(`${ready.log.origin}\n0\n`);
   }
 
@@ -39,7 +37,7 @@ test("up: the ready line, a second up, a killed node, a node by hand, the end of
   if (a === undefined || c === undefined) throw new Error("no nodes");
   process.kill(c.pid, "SIGKILL");
   await eventually(
-    () => health(c.admin),
+    () => healthOf(c),
     (status) => status === 0,
   );
   const status = await bench.run("node", "status", "--json"); // finds the cluster by itself
@@ -57,7 +55,7 @@ test("up: the ready line, a second up, a killed node, a node by hand, the end of
   const byHand = bench.spawn("node", "run", "--dir", c.dir);
   expect(
     await eventually(
-      () => health(c.admin),
+      () => healthOf(c),
       (code) => code === 200,
     ),
   ).toBe(200);

@@ -15,8 +15,8 @@ import { type Driver, openDriver } from "../../src/engine/node/driver.ts";
 import { decodeBatch, encodeBatch } from "../../src/engine/store/batch.ts";
 import { localKeys, replicatedKeys } from "../../src/engine/store/keys.ts";
 import type { StoreSnapshot } from "../../src/engine/store/types.ts";
-import { historyIn, type historyOf } from "../../src/engine/store/versions.ts";
-import { applyOps, chainHash } from "../../src/engine/sync/records.ts";
+import { hashOf, historyIn, type historyOf } from "../../src/engine/store/versions.ts";
+import { applyOps } from "../../src/engine/sync/records.ts";
 import { DEFAULT_LIMITS, initialSync, type PaxosFacts, SYNC_TIMING, type SyncCall, type SyncState } from "../../src/engine/sync/state.ts";
 import { isSyncRequest, mustAbstain } from "../../src/engine/sync/sync.ts";
 import { type Answer, answers, type Request, requests } from "../../src/engine/wire/messages.ts";
@@ -120,8 +120,8 @@ export class RealPair implements AsyncDisposable {
       const ops: Op[] = [];
       for (let n = at; n < Math.min(rowCount, at + rowsPerVersion); n++)
         ops.push({ op: "put", key: utf8(`kv/key/${String(n).padStart(9, "0")}`), value: new Uint8Array(valueBytes).fill(n & 0xff) });
-      const raw = encodeBatch(version === FIRST ? [] : [], prev);
-      prev = chainHash(raw);
+      const raw = encodeBatch([], prev);
+      prev = hashOf(raw);
       await disk.write({ db: "replicated", batch: [...ops.map((op) => ({ ...op, wroteAt: version }) as Op), ...applyOps(version, raw, decodeBatch(raw))] });
     }
     await disk.write({ db: "replicated", batch: [{ op: "put", key: replicatedKeys.first(), value: u64be(FIRST), wroteAt: FIRST }] });

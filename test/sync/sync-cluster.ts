@@ -17,9 +17,9 @@ import { decodeBatch, encodeBatch } from "../../src/engine/store/batch.ts";
 import { localKeys, replicatedKeys } from "../../src/engine/store/keys.ts";
 import { applyBatch, treeSnapshot, treeStat } from "../../src/engine/store/memory.ts";
 import { emptyTree, type Tree } from "../../src/engine/store/tree.ts";
-import { historyOf } from "../../src/engine/store/versions.ts";
+import { hashOf, historyOf } from "../../src/engine/store/versions.ts";
 import { heldFrom } from "../../src/engine/sync/hold.ts";
-import { applyOps, chainHash, isFlagged } from "../../src/engine/sync/records.ts";
+import { applyOps, isFlagged } from "../../src/engine/sync/records.ts";
 import { initialSync, type PaxosFacts, SYNC_TIMING, type SyncCall, type SyncConfig, type SyncState, type Views } from "../../src/engine/sync/state.ts";
 import { isSyncRequest, mustAbstain, takeSynced } from "../../src/engine/sync/sync.ts";
 import { type Answer, answers, type Request, requests } from "../../src/engine/wire/messages.ts";
@@ -91,7 +91,7 @@ export class SyncCluster implements SyncClusterView {
 
   config(self: NodeId): SyncConfig {
     const { isResuming = true, holdsAll = false, limits = { chunkBytes: 1 << 20, chunkKeys: 6, windowChunks: 3, windowBytes: 8 << 20 } } = this.options;
-    const nonce = chainHash(utf8(`${self} ${++this.boots}`)).slice(0, 8);
+    const nonce = hashOf(utf8(`${self} ${++this.boots}`)).slice(0, 8);
     return { cluster: CLUSTER, self, birth: BIRTH, members: this.ids, nonce, limits, timing: SYNC_TIMING, isResuming, holdsAll };
   }
 
@@ -129,7 +129,7 @@ export class SyncCluster implements SyncClusterView {
     const state = this.states.get(id) as SyncState;
     const { epoch, leader } = this.facts(id);
     const scope = { cluster: CLUSTER, epoch, birth: BIRTH };
-    const hash = chainHash(this.model.batches[own.last] ?? new Uint8Array(0));
+    const hash = hashOf(this.model.batches[own.last] ?? new Uint8Array(0));
     const promised = { round: 1, member: 1 };
     return {
       kind: "paxos.probe-reply",
@@ -212,7 +212,7 @@ export class SyncCluster implements SyncClusterView {
   /** Decides one version; nodes that are joined and not lagging apply it at once. */
   decide(ops: readonly Op[]): void {
     const version = this.last + 1;
-    const prev = version === 1 ? null : chainHash(this.model.batches[version - 1] as Uint8Array);
+    const prev = version === 1 ? null : hashOf(this.model.batches[version - 1] as Uint8Array);
     const raw = encodeBatch(ops, prev);
     this.model.batches.push(raw);
     this.model.trees.push(applyBatch(this.model.trees[version - 1] as Tree, applyOps(version, raw, decodeBatch(raw)), version));
