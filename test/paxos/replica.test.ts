@@ -97,6 +97,19 @@ describe("versions", () => {
     expect(bench.halted).toBe("PAXOS_FORK");
   });
 
+  test("an entry behind one that found no space brings the promise along: applying it does not take the promise away", () => {
+    const bench = replicaOn();
+    answerTo(bench, B, lease(1));
+    bench.request(B, begin(1, one));
+    bench.request(B, begin(2, two));
+    bench.refuseNext();
+    bench.storeAll();
+    answerTo(bench, B, begin(1, one));
+    bench.fire("space");
+    answerTo(bench, B, lease(1, 2, hashOf(two)));
+    expect([bench.state.applied, replicaOn(bench.disk).state.promised]).toEqual([2, ballot(1)]);
+  });
+
   test("a batch that does not decode is refused, and nothing is written", () => {
     const bench = replicaOn();
     const count = bench.writeCount;

@@ -134,15 +134,16 @@ function hasRoom(turn: Turn, id: number, entry: Entry): boolean {
 export function accept(turn: Turn, entry: Entry, reply: PaxosEffect | null): void {
   const { state, out } = turn;
   const known = state.accepted.get(entry.version);
-  const isNewBallot = compareBallots(entry.ballot, state.promised) > 0;
-  if (isNewBallot) state.promised = entry.ballot;
+  if (compareBallots(entry.ballot, state.promised) > 0) state.promised = entry.ballot;
   if (reply !== null && mutant("paxos.answer-before-durable")) out.push(reply);
   if (known?.stored && sameBallot(known.ballot, entry.ballot)) {
     if (reply !== null) out.push(reply); // the answer was lost
     return;
   }
   state.accepted.set(entry.version, entry);
-  write(turn, { kind: "accept", version: entry.version, ballot: entry.ballot }, [], isNewBallot ? [putVote(state), putAccepted(entry)] : [putAccepted(entry)]);
+  // one that is refused for space leaves those behind it: each brings the promise along until that is known to be on disk
+  const vote = compareBallots(entry.ballot, state.storedPromise) > 0 ? [putVote(state)] : [];
+  write(turn, { kind: "accept", version: entry.version, ballot: entry.ballot }, [], [...vote, putAccepted(entry)]);
   if (reply !== null) out.push(reply);
 }
 

@@ -12,6 +12,7 @@ import { localKeys } from "../store/keys.ts";
 import { hashAt, historyIn, replicatedOf, ZERO_HASH } from "../store/versions.ts";
 import { type Answer, type AnswerOf, type Request, refused } from "../wire/messages.ts";
 import { onAcceptStored, onBegin, onCollect } from "./acceptor.ts";
+import { compareBallots } from "./ballot.ts";
 import { forward, onCall, onCallRefused, onClient, onLinkLost, onResult, onVersion, onVersionReq, pumpReads, SWEEP_TIMER, sweep } from "./clients.ts";
 import { choose as chooseFound, onCollectTimer, onLast, onPromiseStored } from "./collector.ts";
 import { onAck, onElect, onElectRefused, onElectTimer, onVictory } from "./elector.ts";
@@ -196,6 +197,7 @@ function onStored(turn: Turn, ticket: number): void {
   const purpose = state.writing.get(ticket);
   state.writing.delete(ticket);
   if (purpose === undefined) return;
+  if (purpose.kind !== "apply" && compareBallots(purpose.ballot, state.storedPromise) > 0) state.storedPromise = purpose.ballot;
   if (purpose.kind === "apply") onApplied(turn, purpose.upTo);
   else if (state.isInDoubt) readAgain(turn);
   else if (purpose.kind === "accept") onAcceptStored(turn, purpose.version, purpose.ballot);

@@ -93,9 +93,10 @@ function storedMap(state: PaxosState, snap: Snapshot): ClusterMap {
   return raw === undefined ? configMap(state.config.members) : decodeMap(raw);
 }
 
-/** What was promised and accepted. An accept is a promise of its ballot, also where the promise's own row did not fit. */
+/** What was promised and accepted. An accept is a promise of its ballot, whatever the promise's own row says. */
 export function loadVotes(state: PaxosState, snap: Snapshot): void {
   Object.assign(state, storedVote(snap));
+  state.storedPromise = state.promised;
   state.accepted.clear();
   state.stale = [];
   for (const { version, ballot, batch } of storedAccepted(snap)) {

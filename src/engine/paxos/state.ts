@@ -120,6 +120,8 @@ export type PaxosState = {
   epoch: number;
   /** On disk before any answer under it leaves. Invariant: never falls. */
   promised: Ballot;
+  /** What the promise's own row is known to say. Invariant: no accepted row on disk is of a higher ballot than that row. */
+  storedPromise: Ballot;
   /** The highest ballot seen anywhere: the next own one is above it. */
   seen: Ballot;
   /** Versions above `last` that this member accepted, each on disk before its ACCEPT leaves. */
@@ -212,6 +214,7 @@ export function initialPaxos(config: PaxosConfig): PaxosState {
     phase: "looking",
     epoch: 0,
     promised: NO_BALLOT,
+    storedPromise: NO_BALLOT,
     seen: NO_BALLOT,
     accepted: new Map(),
     unapplied: [],

@@ -250,6 +250,9 @@ export class PaxosCheckers {
     const accepted = new Map<number, Ballot>();
     for (const { version, ballot } of storedAccepted(snap)) {
       accepted.set(version, ballot);
+      // what is accepted goes when it is applied, the promise stays
+      if (compareBallots(ballot, promised) > 0)
+        return `I4 ${id} has version ${version} of ${ballotText(ballot)} on disk, and the promise of ${ballotText(promised)}`;
       const before = seen.accepted.get(version);
       if (before !== undefined && compareBallots(before, ballot) === 0) continue;
       if (compareBallots(ballot, seen.promised) < 0)
