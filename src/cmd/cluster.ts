@@ -56,6 +56,13 @@ export async function primaryDir(given: string | undefined): Promise<string> {
   throw new EngineError("NOT_FOUND", `${cluster.name}: the primary's folder is not known here; name it with --dir`);
 }
 
+/** Throws UNKNOWN_NODE. */
+export function namedNode({ nodes }: ClientCluster, name: string): ClientNode {
+  const found = nodes.find(({ id }) => id === name);
+  if (found === undefined) throw new EngineError("UNKNOWN_NODE", `${name} is none of ${nodes.map(({ id }) => id).join(", ")}`);
+  return found;
+}
+
 /** The answers of all nodes to one question, in the order of the nodes; a silent node is an answer with an error. */
 export function askNodes(cluster: ClientCluster, path: string, timeoutMs: number): Promise<NodeAnswer[]> {
   return Promise.all(

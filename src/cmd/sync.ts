@@ -3,9 +3,10 @@
  * every node for its own view; what is shown is how it was when each of them answered.
  */
 import { EngineError } from "../engine/base/errors.ts";
-import { askNodes, mustHaveAnswered, type NodeAnswer, resolveCluster } from "./cluster.ts";
+import { askNodes, mustHaveAnswered, type NodeAnswer, namedNode, resolveCluster } from "./cluster.ts";
 import { type Fields, fieldsOf } from "./http-answer.ts";
 import { command } from "./spec.ts";
+import { syncForce, syncTrace } from "./sync-live.ts";
 import { formatTable } from "./table.ts";
 
 const status = command({
@@ -35,8 +36,7 @@ const explain = command({
   examples: ["cairn sync explain c"],
   async run(ctx) {
     const cluster = await resolveCluster(ctx.cluster);
-    const node = cluster.nodes.find(({ id }) => id === ctx.args.node);
-    if (node === undefined) throw new EngineError("UNKNOWN_NODE", `${ctx.args.node} is none of ${cluster.nodes.map(({ id }) => id).join(", ")}`);
+    const node = namedNode(cluster, ctx.args.node);
     const [answer] = await askNodes({ ...cluster, nodes: [node] }, "/status", ctx.timeoutMs);
     if (answer === undefined || answer.error !== null) throw answer?.error ?? new EngineError("UNAVAILABLE", `${node.id} did not answer`);
     const reasons = syncOf(answer)["explain"];
@@ -78,4 +78,4 @@ function progressCells({ percent, bytesDone, bytes, bytesPerS, limitedBy, etaMs 
 
 const mebibytes = (bytes: unknown): string => (Number(bytes) / 2 ** 20).toFixed(1);
 
-export const syncCommands = [status, explain];
+export const syncCommands = [status, explain, syncForce, syncTrace];

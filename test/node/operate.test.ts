@@ -1,6 +1,6 @@
 /** What an operator asks of running nodes (sync.md 3.6, 4.7): over the admin port and by the commands, on three real nodes. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { type Ready, UpBench } from "./up-bench.ts";
+import { eventually, type Ready, UpBench } from "./up-bench.ts";
 
 setDefaultTimeout(60_000);
 let bench: UpBench;
@@ -34,4 +34,70 @@ test("a trim is asked of the leader, by POST, and says what keeps it", async () 
     null,
     null,
   ]);
+});
+
+const appliedOf = async (at: number): Promise<number> => ((await (await fetch(`${admin(at)}/status`)).json()) as { paxos: { applied: number } }).paxos.applied;
+
+test("a node is forced to copy another one's store, is followed meanwhile, and has the same in the end", async () => {
+  for (let at = 0; at < 20; at++) expect((await fetch(`${admin(0)}/kv/forced%2F${at}`, { method: "PUT", body: `value ${at}` })).status).toBe(200);
+  const follower = bench.spawn("sync", "trace", "c", "--json", "--timeout", "20s");
+  const lines: Record<string, unknown>[] = [];
+  const reading = (async () => {
+    let rest = "";
+    for await (const chunk of follower.stdout) {
+      const parts = (rest + new TextDecoder().decode(chunk)).split("\n");
+      rest = parts.pop() ?? "";
+      lines.push(...parts.map((line) => JSON.parse(line) as Record<string, unknown>));
+    }
+  })();
+  const { value: note } = await follower.stderr.getReader().read();
+  expect(new TextDecoder().decode(note)).toContain("follows c");
+  const plan = await bench.run("sync", "force", "c");
+  expect([plan.status, plan.stderr]).toEqual([2, expect.stringContaining("NEEDS_ANSWER")]);
+  const forced = await bench.run("sync", "force", "c", "--yes", "--json", "--timeout", "30s");
+  expect([forced.status, forced.stderr]).toEqual([0, expect.stringContaining("every key cleared")]);
+  const last = await appliedOf(0);
+  expect(JSON.parse(forced.stdout)).toMatchObject({ id: "c", floor: last });
+  await eventually(
+    () => appliedOf(2),
+    (applied) => applied >= last,
+  );
+  await eventually(
+    () => lines.some(({ what, to }) => what === "state" && to === "joined"),
+    (isThere) => isThere,
+  );
+  follower.kill("SIGINT");
+  await reading;
+  expect(await follower.exited).toBe(130);
+  const states = lines.filter(({ what, part }) => what === "state" && part === "sync").map(({ to }) => to);
+  expect(states).toEqual(["probing", "requested", "clearing", "copying", "verifying", "probing", "joined"]);
+  expect(lines.filter(({ kind }) => kind === "sync.chunk").length).toBeGreaterThan(0);
+  expect(lines.every(({ kind }) => typeof kind !== "string" || !/^(kv|paxos\.(lease|begin))/.test(kind))).toBeTrue();
+  const diff = await bench.run("store", "diff", "a", "c");
+  expect([diff.status, diff.stdout]).toEqual([0, expect.stringContaining("equal")]);
+});
+
+test("a trace is filtered, and refuses what it does not know", async () => {
+  const leases = await bench.run("sync", "trace", "b", "--what", "message", "--kind", "paxos.lease", "--peer", "a", "--limit", "3", "--json");
+  const seen = leases.stdout
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  expect(leases.status).toBe(0);
+  expect(seen.map(({ what, peer }) => [what, peer])).toEqual([
+    ["message", "a"],
+    ["message", "a"],
+    ["message", "a"],
+  ]);
+  expect(seen.every(({ kind }) => String(kind).startsWith("paxos.lease"))).toBeTrue();
+  expect((await fetch(`${admin(0)}/sync/trace?what=nothing`)).status).toBe(400);
+  expect((await bench.run("sync", "trace", "z")).status).toBe(3);
+});
+
+test("a store that may be needed is not replaced: without a majority of others that have all of it", async () => {
+  process.kill(ready.nodes[1]?.pid ?? 0, "SIGKILL");
+  const refused = await bench.run("sync", "force", "c", "--yes", "--timeout", "30s");
+  expect([refused.status, refused.stderr]).toEqual([5, expect.stringContaining("error[SYNC_REFUSED]")]);
+  const read = await fetch(`${admin(2)}/kv/forced%2F7`);
+  expect(await read.text()).toBe("value 7");
 });

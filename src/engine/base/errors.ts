@@ -109,6 +109,13 @@ export const errorTable = {
     "the versions that are asked for are trimmed away",
     "read what there is now, and go on from the version that it was read at",
   ),
+  SYNC_REFUSED: row(
+    5,
+    409,
+    false,
+    "a store may not be replaced now: it may hold one of the copies that made a version chosen",
+    "bring up the other members, wait until they have caught up, and ask again",
+  ),
   // 6: unavailable
   UNAVAILABLE: row(6, 503, true, "a node could not be reached in time", "check that it runs: `cairn node status`"),
   TIMEOUT: row(6, 503, true, "no answer came within the timeout", "raise --timeout, or look at the node that the message names"),

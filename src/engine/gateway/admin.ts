@@ -8,8 +8,9 @@ import { EngineError } from "../base/errors.ts";
 import { type HttpAnswer, type HttpRequest, jsonAnswer, methodRefused, splitTarget, textAnswer } from "./http-types.ts";
 
 import type { AppliedStore } from "./kv-watch.ts";
-import { type AskReplica, answerKv, KV_PATH } from "./kvhttp.ts";
-import { answerOperate, OPERATE_PATHS } from "./operate.ts";
+import { answerKv, KV_PATH } from "./kvhttp.ts";
+import { answerOperate, OPERATE_PATHS, type Operator } from "./operate.ts";
+import { answerTrace, TRACE_PATH, type Tracer } from "./trace.ts";
 
 /** One step that a node still waits for; `etaMs` is null until it is known. */
 export type Missing = {
@@ -28,6 +29,9 @@ export type Metric = {
   readonly samples: readonly { readonly labels?: Readonly<Record<string, string>>; readonly value: number }[];
 };
 
+/** What can be asked of the node's replica. */
+export type AdminReplica = Operator & { readonly store: AppliedStore; readonly trace: Tracer };
+
 export type AdminView = {
   readonly token: string | null;
   /** Host names under which the admin port may be asked, beside the loopback ones. */
@@ -36,7 +40,7 @@ export type AdminView = {
   status(): object;
   metrics(): readonly Metric[];
   /** Null while the node has no replica. */
-  replica(): { readonly ask: AskReplica; readonly store: AppliedStore } | null;
+  replica(): AdminReplica | null;
 };
 
 const LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"];
@@ -46,15 +50,21 @@ export function answerAdmin(request: HttpRequest, view: AdminView): HttpAnswer |
   checkCaller(request, view);
   const { path } = splitTarget(request.target);
   if (path.startsWith(KV_PATH)) {
-    const replica = view.replica();
-    if (replica === null) throw new EngineError("NOT_READY", "the node's store is not open");
-    return answerKv(request, replica.ask, replica.store);
+    const { ask, store } = openReplica(view);
+    return answerKv(request, ask, store);
   }
-  if (OPERATE_PATHS.includes(path)) return answerOperate(request, view.replica()?.ask ?? null);
+  if (OPERATE_PATHS.includes(path)) return answerOperate(request, () => openReplica(view));
   const answer = routes[path];
-  if (answer === undefined) throw new EngineError("NOT_FOUND", `${path}: there are ${[...Object.keys(routes), KV_PATH, ...OPERATE_PATHS].join(", ")}`);
+  if (answer === undefined && path !== TRACE_PATH)
+    throw new EngineError("NOT_FOUND", `${path}: there are ${[...Object.keys(routes), KV_PATH, TRACE_PATH, ...OPERATE_PATHS].join(", ")}`);
   if (request.method !== "GET" && request.method !== "HEAD") return methodRefused(request.method, "GET, HEAD");
-  return answer(view);
+  return answer === undefined ? answerTrace(request, openReplica(view).trace) : answer(view);
+}
+
+function openReplica(view: AdminView): AdminReplica {
+  const replica = view.replica();
+  if (replica === null) throw new EngineError("NOT_READY", "the node's store is not open");
+  return replica;
 }
 
 const routes: Readonly<Record<string, (view: AdminView) => HttpAnswer>> = {

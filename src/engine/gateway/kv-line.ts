@@ -3,6 +3,7 @@
  * base64 under a name of its own. Lists and watches print the same lines.
  */
 import { fromUtf8, utf8 } from "../base/bytes.ts";
+import { type EngineError, errorTable } from "../base/errors.ts";
 
 export type KvLine = { readonly key: Uint8Array; readonly version: number /** Null: the key was deleted. */; readonly value: Uint8Array | null };
 
@@ -20,6 +21,12 @@ function textOrBase64(name: "key" | "value", bytes: Uint8Array): Record<string, 
 export const keyText = (key: Uint8Array): string => JSON.stringify(textOf(key) ?? `0x${key.toHex()}`);
 
 export const jsonLine = (value: object): Uint8Array => utf8(`${JSON.stringify(value)}\n`);
+
+/** The last line of an answer that began well. */
+export function errorLine({ code, message }: EngineError): Uint8Array {
+  const { hint, retryable } = errorTable[code];
+  return jsonLine({ error: { code, message, hint, retryable } });
+}
 
 function textOf(bytes: Uint8Array): string | null {
   try {

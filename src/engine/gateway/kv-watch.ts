@@ -6,12 +6,12 @@
  */
 import { concatBytes, utf8 } from "../base/bytes.ts";
 import type { Snapshot } from "../base/effects.ts";
-import { EngineError, errorTable } from "../base/errors.ts";
+import { EngineError } from "../base/errors.ts";
 import { historyNames, historyVersion } from "../paxos/services.ts";
 import { decodeBatch } from "../store/batch.ts";
 import { replicatedKeys } from "../store/keys.ts";
 import { batchOf, historyIn, replicatedOf, storedNumber } from "../store/versions.ts";
-import { jsonLine, type KvLine, kvLine } from "./kv-line.ts";
+import { errorLine, type KvLine, kvLine } from "./kv-line.ts";
 
 /** The applied state of a node's replica, as a watcher reads it. */
 export type AppliedStore = {
@@ -88,8 +88,7 @@ export async function* watchLines(store: AppliedStore, watch: Watch, first: Page
       page = store.read((snap) => changesAfter(snap, { ...watch, after: page.upTo }));
     } catch (error) {
       if (!(error instanceof EngineError)) throw error;
-      const { hint, retryable } = errorTable[error.code];
-      yield jsonLine({ error: { code: error.code, message: error.message, hint, retryable } });
+      yield errorLine(error);
       return;
     }
   }

@@ -184,7 +184,8 @@ class NodeDaemon implements Daemon {
       replica: () => {
         const { replica } = this;
         if (replica === null || this.closing !== null) return null;
-        return { ask: (body: Request) => replica.request(CLIENT, body), store: replica.store };
+        const { store, trace } = replica;
+        return { ask: (body: Request) => replica.request(CLIENT, body), force: () => replica.force(), store, trace };
       },
     };
     return this.serve(await listenHttp(listen.admin, (request) => answerAdmin(request, view)));

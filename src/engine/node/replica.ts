@@ -5,8 +5,9 @@
  */
 import type { Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
-import type { NodeId } from "../base/ids.ts";
+import { CLIENT, type NodeId } from "../base/ids.ts";
 import type { AppliedStore } from "../gateway/kv-watch.ts";
+import type { Tracer } from "../gateway/trace.ts";
 import { factsOf, type ReplicaFacts } from "../paxos/paxos.ts";
 import { PAXOS_TIMING, type PaxosConfig } from "../paxos/state.ts";
 import { type TrimFacts, trimFacts } from "../paxos/trim.ts";
@@ -20,6 +21,7 @@ import type { Disk } from "./disk.ts";
 import { type Driver, openDriver } from "./driver.ts";
 import { MemberLinks } from "./hosting.ts";
 import { assembleMember, type MemberCore } from "./member.ts";
+import { ReplicaTrace } from "./replica-trace.ts";
 
 /** Trim leaves so many versions (sync.md 3.6). */
 const KEEP_COUNT = 500;
@@ -40,8 +42,11 @@ export type Replica = Pick<Driver<Request, Answer>, "request" | "ended" | "close
   explainSync(): readonly string[];
   /** This node leads, or follows a leader it heard of within a lease. */
   hasQuorum(): boolean;
+  /** An operator wants this store replaced by another one's; its rules decide. */
+  force(): Promise<Answer>;
   /** What is applied here, for those who follow it. */
   readonly store: AppliedStore;
+  readonly trace: Tracer;
 };
 
 export type ReplicaHooks = {
@@ -57,7 +62,8 @@ export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): 
   const core = assembleMember({ paxos, registers, sync: syncConfig(paxos), views: disk.views(), isNearlyFull: hooks.isSpaceLow });
   const links = new MemberLinks(node, hooks.linkLost);
   const applied = new AppliedReplica(core, disk);
-  const driver = openDriver({ core: applied.watched, disk, connect: links.connect, mark: hooks.mark });
+  const trace = new ReplicaTrace();
+  const driver = openDriver({ core: trace.watch(applied.watched), disk, connect: links.connect, mark: hooks.mark });
   driver.start();
   const facts = (): ReplicaFacts => factsOf(core.state, performance.now());
   return {
@@ -72,8 +78,11 @@ export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): 
       const { phase, leader, isSettledLeader } = facts();
       return phase === "leading" ? isSettledLeader : phase === "following" && leader !== null;
     },
+    force: () => driver.request(CLIENT, { kind: "sync.force" }),
     store: applied,
+    trace,
     close: async () => {
+      trace.close();
       applied.close();
       links.close();
       await driver.close();
