@@ -30,10 +30,11 @@ export type Probe = {
   step: number;
 };
 
-/** The probe of a hash by its first 6 bytes and the 4 behind them. */
-export function setProbe(probe: Probe, high: number, low: number): void {
-  probe.lead = Math.floor(high / 0x1_0000);
-  probe.start = (high % 0x1_0000) ^ (low >>> 16);
+/** The probe of the hash or record at an offset. Whole words: a remainder of a larger number is one of floats, and dear. */
+export function setProbe(probe: Probe, view: DataView, at: number): void {
+  const low = view.getUint32(at + 6);
+  probe.lead = view.getUint32(at);
+  probe.start = view.getUint16(at + 4) ^ (low >>> 16);
   probe.step = low | 1;
 }
 
@@ -58,6 +59,9 @@ export class FilterWriter {
   private readonly snap: Snapshot;
   private readonly keyOf: (row: number) => Uint8Array;
   private readonly blockCount: number;
+  /** The row of the last record: neighbours are mostly in one. */
+  private lastRow = -1;
+  private last: Uint8Array = new Uint8Array(0);
 
   constructor(snap: Snapshot, keyOf: (row: number) => Uint8Array, blockCount: number) {
     this.snap = snap;
@@ -68,7 +72,11 @@ export class FilterWriter {
   add(probe: Probe): void {
     const block = blockOf(probe.lead, this.blockCount);
     const n = Math.floor(block / ROW_BLOCKS);
-    setBits(this.rows.get(n) ?? this.open(n), (block - n * ROW_BLOCKS) * BLOCK_BYTES, probe);
+    if (n !== this.lastRow) {
+      this.last = this.rows.get(n) ?? this.open(n);
+      this.lastRow = n;
+    }
+    setBits(this.last, (block - n * ROW_BLOCKS) * BLOCK_BYTES, probe);
   }
 
   private open(n: number): Uint8Array {

@@ -7,7 +7,7 @@ import { viewOf } from "../base/bytes.ts";
 import type { Op, Snapshot } from "../base/effects.ts";
 import { FilterWriter, type Probe, setProbe } from "./hash-filter.ts";
 import { blockKey, filterKey, type IndexAt, type Merge, type Run } from "./hash-manifest.ts";
-import { compareRecords, copyRecord, prefixHigh, prefixLow, RECORD_BYTES, wordsOf } from "./hash-record.ts";
+import { compareRecords, copyRecord, prefixHigh, RECORD_BYTES, wordsOf } from "./hash-record.ts";
 
 /** 4,000 bytes: a value of one page of the store, with room for the store's own few bytes. */
 const BLOCK_RECORDS = 250;
@@ -34,9 +34,10 @@ export function appendRecords(snap: Snapshot, at: IndexAt, run: Run, records: Ui
   let stamp = run.stamp;
   for (let offset = 0; offset < records.length; offset += RECORD_BYTES) {
     const high = prefixHigh(view, offset);
-    setProbe(probe, high, prefixLow(view, offset));
+    setProbe(probe, view, offset);
     filter.add(probe);
-    stamp = (stamp + high) % STAMP_LIMIT;
+    stamp += high;
+    if (stamp >= STAMP_LIMIT) stamp -= STAMP_LIMIT;
   }
   for (let offset = 0; offset < records.length; offset += BLOCK_RECORDS * RECORD_BYTES) {
     const block = records.subarray(offset, offset + BLOCK_RECORDS * RECORD_BYTES);

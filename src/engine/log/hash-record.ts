@@ -40,23 +40,53 @@ export function recordsOf(hashes: Uint8Array, firstIndex: number): Uint8Array {
   const view = viewOf(records);
   for (let i = 0; i < count; i++) {
     for (let byte = 0; byte < PREFIX_BYTES; byte++) records[i * RECORD_BYTES + byte] = hashes[i * HASH_BYTES + byte] as number;
-    view.setUint16(i * RECORD_BYTES + 10, Math.floor((firstIndex + i) / 0x1_0000_0000));
-    view.setUint32(i * RECORD_BYTES + 12, (firstIndex + i) % 0x1_0000_0000);
+    const upper = Math.floor((firstIndex + i) / 0x1_0000_0000);
+    view.setUint16(i * RECORD_BYTES + 10, upper);
+    view.setUint32(i * RECORD_BYTES + 12, firstIndex + i - upper * 0x1_0000_0000);
   }
   return records;
 }
 
+/** The leading 32 bits are sorted by, in digits of 11, 11 and 10 bits. */
+const DIGIT_BITS = 11;
+const DIGIT_MASK = (1 << DIGIT_BITS) - 1;
+const digitStarts = new Uint32Array(1 << DIGIT_BITS);
+
 /**
- * Numbers of the items `[0, count)` in ascending order of the 6 bytes at `i · stride`. The high bits of a hash and the item's
- * number share one float, so the sort is one over plain numbers; items whose high bits agree stay in the order given.
+ * Numbers of the items `[0, count)` in ascending order of the 4 bytes at `i · stride`, a digit at a time from the lowest up;
+ * items that agree in them stay in the order given.
  */
 export function sortedByHash(view: DataView, count: number, stride: number): Uint32Array {
-  const room = 2 ** Math.ceil(Math.log2(Math.max(2, count)));
-  const shift = Math.max(1, room / 32); // 48 + log2(room) bits would be up to log2(room) − 5 too many
-  const keys = new Float64Array(count);
-  for (let i = 0; i < count; i++) keys[i] = Math.floor(prefixHigh(view, i * stride) / shift) * room + i;
-  keys.sort();
-  return Uint32Array.from(keys, (key) => key % room);
+  const keys = new Uint32Array(count);
+  for (let i = 0; i < count; i++) keys[i] = view.getUint32(i * stride);
+  let items = new Uint32Array(count);
+  for (let i = 0; i < count; i++) items[i] = i;
+  let sorted = new Uint32Array(count);
+  for (let shift = 0; shift < 32; shift += DIGIT_BITS) {
+    sortByDigit(keys, items, sorted, shift);
+    [items, sorted] = [sorted, items];
+  }
+  return items;
+}
+
+function sortByDigit(keys: Uint32Array, from: Uint32Array, to: Uint32Array, shift: number): void {
+  digitStarts.fill(0);
+  for (let i = 0; i < keys.length; i++) {
+    const digit = ((keys[i] as number) >>> shift) & DIGIT_MASK;
+    digitStarts[digit] = (digitStarts[digit] as number) + 1;
+  }
+  for (let digit = 0, start = 0; digit <= DIGIT_MASK; digit++) {
+    const count = digitStarts[digit] as number;
+    digitStarts[digit] = start;
+    start += count;
+  }
+  for (let i = 0; i < from.length; i++) {
+    const item = from[i] as number;
+    const digit = ((keys[item] as number) >>> shift) & DIGIT_MASK;
+    const at = digitStarts[digit] as number;
+    to[at] = item;
+    digitStarts[digit] = at + 1;
+  }
 }
 
 /** The records in order, without repeats. */

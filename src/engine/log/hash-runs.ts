@@ -15,7 +15,6 @@ import {
   newSearch,
   PREFIX_BYTES,
   prefixHigh,
-  prefixLow,
   RECORD_BYTES,
   recordsOf,
   type Search,
@@ -91,7 +90,7 @@ function inOrder(search: Search): Ordered {
   const probe: Probe = { lead: 0, start: 0, step: 0 };
   for (let n = 0; n < count; n++) {
     const hashAt = (items[n] as number) * HASH_BYTES;
-    setProbe(probe, prefixHigh(search.view, hashAt), prefixLow(search.view, hashAt));
+    setProbe(probe, search.view, hashAt);
     probes.leads[n] = probe.lead;
     probes.starts[n] = probe.start;
     probes.steps[n] = probe.step;
