@@ -44,6 +44,7 @@ test("what is held is what live promises need, and a lapsed one holds nothing", 
         mustSync: false,
         isSettled: true,
         hasLeases: true,
+        isFirstReign: false,
         isTrimming: false,
         isNearlyFull: false,
       };

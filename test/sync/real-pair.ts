@@ -75,6 +75,7 @@ export class RealPair implements AsyncDisposable {
         mustSync: false,
         isSettled: leads,
         hasLeases: leads,
+        isFirstReign: false,
         isTrimming: false,
         isNearlyFull: false,
       };

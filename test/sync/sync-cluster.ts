@@ -146,7 +146,14 @@ export class SyncCluster implements SyncClusterView {
 
   facts(id: NodeId): PaxosFacts {
     const isLeader = this.leader === id;
-    const truth = { ...this.history(id), epoch: this.epoch, leader: this.isJoined(id) ? this.leader : null, isSettled: isLeader, hasLeases: isLeader };
+    const truth = {
+      ...this.history(id),
+      epoch: this.epoch,
+      leader: this.isJoined(id) ? this.leader : null,
+      isSettled: isLeader,
+      hasLeases: isLeader,
+      isFirstReign: false,
+    };
     return { ...truth, isTrimming: isLeader && this.trimming !== null, mustSync: false, isNearlyFull: false, ...this.beliefs.get(id) };
   }
 

@@ -6,7 +6,7 @@
 import type { Core, Effect, Event, Snapshot } from "../base/effects.ts";
 import { commitP99Us } from "../paxos/proposer.ts";
 import type { RegisterOwner } from "../paxos/service-log.ts";
-import { isSettled, leasesHold, type PaxosConfig, type PaxosState } from "../paxos/state.ts";
+import { isFirstReign, isSettled, leasesHold, type PaxosConfig, type PaxosState } from "../paxos/state.ts";
 import { heldFrom } from "../sync/hold.ts";
 import { initialSync, type PaxosFacts, type SyncCall, type SyncConfig, type SyncState, type Views } from "../sync/state.ts";
 import { isSyncRequest, mustAbstain, stepSync, takeSynced } from "../sync/sync.ts";
@@ -107,7 +107,7 @@ class Member {
     // the epoch of an election that failed may be above the leader's: its ballot is what names a reign
     const epoch = (state.leading?.ballot ?? state.leaderBallot).round;
     const isJoined = phase === "following" || phase === "leading";
-    const leads = { isSettled: isSettled(state), hasLeases: leasesHold(state, upMs) };
+    const leads = { isSettled: isSettled(state), hasLeases: leasesHold(state, upMs), isFirstReign: state.leading !== null && isFirstReign(state.leading) };
     return {
       epoch,
       leader: isJoined ? leader : null,

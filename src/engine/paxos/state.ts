@@ -282,6 +282,9 @@ export const newestMap = ({ leading, map }: PaxosState): ClusterMap => leading?.
 /** The map in force for a version: those of versions below it. */
 export const mapFor = ({ leading, map }: PaxosState, version: number): ClusterMap => leading?.maps.findLast((each) => each.version < version)?.map ?? map;
 
+/** No leader before this one was ever settled: a majority had neither chosen nor accepted anything. So nobody ever granted a hold. */
+export const isFirstReign = ({ ownVersion }: Leading): boolean => ownVersion === 1;
+
 export const isSettled = ({ leading, last }: PaxosState): boolean => leading !== null && last >= leading.ownVersion;
 
 /** Whether a majority's leases hold at this moment, this member's own included. */

@@ -9,7 +9,7 @@ import { mutant } from "../base/mutant.ts";
 import { replicatedKeys } from "../store/keys.ts";
 import { putNumber } from "./records.ts";
 import { historyVersion, type Service } from "./services.ts";
-import { isSettled, leasesHold, type PaxosState, type Turn } from "./state.ts";
+import { isFirstReign, isSettled, leasesHold, type PaxosState, type Turn } from "./state.ts";
 import { type View, viewAt } from "./view.ts";
 
 /** More than this above the kept ones before a trim is worth a proposal: half of what is kept. */
@@ -47,9 +47,9 @@ export function trimLimit(state: PaxosState, upMs: number): { readonly limit: nu
   return best;
 }
 
-/** For how long a new leader still trims nothing, whatever there is. */
+/** For how long a new leader still trims nothing, whatever there is: a predecessor's holds may live. */
 export const trimWaitMs = ({ leading, config }: PaxosState, upMs: number): number =>
-  leading === null ? 0 : Math.max(0, Math.ceil(leading.sinceMs + config.timing.trimWaitMs - upMs));
+  leading === null || isFirstReign(leading) ? 0 : Math.max(0, Math.ceil(leading.sinceMs + config.timing.trimWaitMs - upMs));
 
 /** What a person asks of trimming: how far it could go at this leader now, and what holds it back; null where this node does not lead. */
 export type TrimFacts = { readonly first: number; readonly next: number; readonly by: string; readonly waitMs: number };

@@ -27,12 +27,13 @@ export function heldFrom({ holds, leading }: SyncState, upMs: number): number | 
 /** Who leads, whether a trim ended: something of it may have changed. */
 export function onHoldFacts(turn: Turn): void {
   const { state, upMs } = turn;
-  const { leader, epoch, isTrimming } = factsOf(turn);
+  const { leader, epoch, isTrimming, isFirstReign } = factsOf(turn);
   const leads = leader === state.config.self;
   if (state.leading !== null && (!leads || state.leading.epoch !== epoch)) depose(turn);
   if (leads && state.leading === null) {
-    state.leading = { epoch, waitUntilMs: upMs + timingOf(turn).holdWaitMs };
-    mark(turn, "hold.new-leader", `leads in epoch ${epoch}: nothing is trimmed for ${timingOf(turn).holdWaitMs} ms, holds may live`);
+    const waitMs = isFirstReign ? 0 : timingOf(turn).holdWaitMs;
+    state.leading = { epoch, waitUntilMs: upMs + waitMs };
+    if (waitMs > 0) mark(turn, "hold.new-leader", `leads in epoch ${epoch}: nothing is trimmed for ${waitMs} ms, holds may live`);
   }
   if (!isTrimming) for (const { id, from, body } of state.holdAsks.splice(0)) onHoldReq(turn, id, from, body);
 }

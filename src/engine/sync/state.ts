@@ -100,6 +100,8 @@ export type PaxosFacts = {
   readonly last: number;
   /** Of the leader: its own first version and every value it found are chosen. */
   readonly isSettled: boolean;
+  /** Of the leader: nobody before it can have granted a hold. */
+  readonly isFirstReign: boolean;
   /** Of the leader: a majority's leases hold at this moment. */
   readonly hasLeases: boolean;
   /** Of the leader: a trim is proposed and not yet applied here. */
