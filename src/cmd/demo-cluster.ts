@@ -52,6 +52,7 @@ export async function startDemoCluster(closers: AsyncDisposableStack, note: (tex
   if (nodes === null) return null;
   const { merge } = await loadNode(nodeOf(nodes, cluster.nodes[0]?.id ?? "").dir);
   const revived: Child[] = [];
+  const pids = new Map(nodes.map(({ id, pid }) => [id, pid]));
   closers.defer(() => endAll(revived));
   return {
     dir,
@@ -61,12 +62,14 @@ export async function startDemoCluster(closers: AsyncDisposableStack, note: (tex
     vkey: { name: merge.origin, type: 1, publicKey: merge.logPublicKey },
     cosigners: merge.secondaries.map((id) => ({ name: cosignerName(merge.origin, id), type: 4, publicKey: keyOf(merge.cosignerKeys, id) })),
     kill: (id) => {
-      process.kill(nodeOf(nodes, id).pid, "SIGKILL");
+      process.kill(pids.get(id) ?? nodeOf(nodes, id).pid, "SIGKILL");
     },
     revive: async (id) => {
       const { selfCommand, selfEnvironment } = await import("../engine/node/self.ts");
       const words = ["node", "run", "--dir", nodeOf(nodes, id).dir];
-      revived.push(Bun.spawn(selfCommand(...words, "--stdin"), { stdin: "pipe", stdout: "ignore", stderr: "ignore", env: selfEnvironment() }));
+      const child: Child = Bun.spawn(selfCommand(...words, "--stdin"), { stdin: "pipe", stdout: "ignore", stderr: "ignore", env: selfEnvironment() });
+      revived.push(child);
+      pids.set(id, child.pid);
       return ["cairn", ...words].join(" ");
     },
   };

@@ -1,7 +1,8 @@
 /**
  * `cairn demo`, which is what `npm start` runs: a real cluster of three nodes, real entries, the merge in parallel; one
- * secondary is killed while entries go on, and brought back; at the end everything is verified from the outside. Progress
- * goes to stderr, as a live picture on a terminal and as lines elsewhere; the summary is the answer. Leaves nothing behind.
+ * secondary is killed while entries go on, and brought back; it is killed again until the replicated store has left it
+ * behind, and is synchronised; at the end everything is verified from the outside. Progress goes to stderr, as a live
+ * picture on a terminal and as lines elsewhere; the summary is the answer. Leaves nothing behind.
  */
 import { setTimeout } from "node:timers/promises";
 import { EngineError } from "../engine/base/errors.ts";
@@ -9,6 +10,7 @@ import type { NodeId } from "../engine/base/ids.ts";
 import { checkReceipt } from "../engine/merge/check-receipt.ts";
 import { type DemoCluster, keyOf, nodeOf, startDemoCluster } from "./demo-cluster.ts";
 import { type DemoEntries, demoEntries } from "./demo-entries.ts";
+import { type SyncReport, showSync } from "./demo-sync.ts";
 import { cosignersOf, keepCheckpoint, proveEntries, verifyFrontends } from "./demo-verify.ts";
 import { LiveBlock } from "./live-block.ts";
 import { askLog } from "./log-client.ts";
@@ -35,7 +37,7 @@ const PIPE_COLUMNS = 80;
 
 export const demo = command({
   name: "demo",
-  summary: "Run three nodes, log this machine's CA certificates, kill a node and bring it back, verify everything",
+  summary: "Run three nodes, log this machine's CA certificates, kill a node and bring it back, synchronise its store, verify everything",
   args: [],
   options: [
     { name: "pem", form: "string", value: "FILE", means: "log the certificates of this file instead" },
@@ -66,6 +68,7 @@ type Report = {
   readonly receipts: number;
   readonly killed: { readonly node: string; readonly position: number; readonly signedWithout: number; readonly heldBy: readonly string[] };
   readonly revived: { readonly node: string; readonly verifiedMore: number; readonly afterMs: number };
+  readonly synchronized: SyncReport;
   readonly verified: {
     readonly frontends: number;
     readonly size: number;
@@ -139,7 +142,9 @@ async function perform(show: Show, { source, entries }: DemoEntries): Promise<Om
   show.picture(after);
   show.say(`   ${victim} copied and verified ${revived.verifiedMore} entries, ${revived.afterMs} ms after its start`);
 
-  show.act("4  verify everything from the outside, with the log's key alone");
+  const synchronized = await showSync(show, victim);
+
+  show.act("6  verify everything from the outside, with the log's key alone");
   const reports = await verifyFrontends(cluster.nodes, { ...cluster, backupquorum }, [empty.note, early.note], signal);
   const head = await keepCheckpoint(first, cluster.vkey, signal);
   if (head.size !== entries.length) throw new EngineError("DIFFERENCES", `${entries.length} different entries were added, the signed head has ${head.size}`);
@@ -151,7 +156,7 @@ async function perform(show: Show, { source, entries }: DemoEntries): Promise<Om
     consistentSince: [empty.size, early.size],
     cosigned: cosignersOf(head.note, { ...cluster, backupquorum }),
   };
-  return { event: "demo", source, entries: entries.length, receipts, killed, revived, verified };
+  return { event: "demo", source, entries: entries.length, receipts, killed, revived, synchronized, verified };
 }
 
 /** Whether each frontend serves exactly this size, but the one that is dead. */
@@ -254,13 +259,15 @@ class Show {
   }
 }
 
-function reportText({ source, entries, receipts, killed, revived, verified, elapsedMs }: Report): string {
+function reportText({ source, entries, receipts, killed, revived, synchronized, verified, elapsedMs }: Report): string {
   const { frontends, size, tiles, inclusionProofs, consistentSince, cosigned } = verified;
   return [
     `logged    ${entries} certificates of ${source};`,
     `          ${receipts} receipts checked, ${receipts - entries} of them for repeats, which were merged once`,
     `killed    ${killed.node} at ${killed.position}; ${killed.heldBy.join(", ")} held backupquorum, ${killed.signedWithout} signed`,
     `revived   ${revived.node}; it verified ${revived.verifiedMore} more, ${revived.afterMs} ms after its start`,
+    `synced    ${synchronized.node}, ${synchronized.missed} versions beyond its reach, from ${synchronized.from}, ready after ${synchronized.afterMs} ms;`,
+    `          all nodes list the same ${synchronized.keys} keys, versions and values`,
     `verified  ${frontends} frontends, all ${size} entries and ${tiles} tiles; ${inclusionProofs} inclusion proofs;`,
     `          consistent with sizes ${consistentSince.join(" and ")} seen before; cosigned by ${cosigned.join(", ") || "nobody"}`,
     `all of it in ${(elapsedMs / 1_000).toFixed(1)} s, and nothing is left behind`,

@@ -74,13 +74,15 @@ test("demo: all acts in order on stderr, without an escape; the report on stdout
     entries: 8,
     killed: { node: "c", signedWithout: 8, heldBy: ["b"] },
     revived: { node: "c", verifiedMore: 8 - report.killed.position },
+    synchronized: { node: "c" },
     verified: { frontends: 3, size: 8, inclusionProofs: 8, consistentSince: [0, 4] },
   });
   expect(report.killed.position).toBeLessThan(8);
+  expect([report.synchronized.missed > 0, report.synchronized.keys > 500]).toEqual([true, true]);
   expect(report.receipts).toBeGreaterThan(8); // repeats were added, and are no entries
   expect(report.verified.cosigned.length).toBeGreaterThan(0);
-  const acts = [...stderr.matchAll(/^([1-4]) {2}/gm)].map(([, act]) => act);
-  expect(acts).toEqual(["1", "2", "3", "4"]);
+  const acts = [...stderr.matchAll(/^([1-6]) {2}/gm)].map(([, act]) => act);
+  expect(acts).toEqual(["1", "2", "3", "4", "5", "6"]);
   expect(stderr).toContain(`= 8   verified by b\n`);
   expect(await bench.leftovers()).toEqual([]);
 });
