@@ -17,10 +17,10 @@ describe("planted mistakes", () => {
     }, 60_000);
   }
 
-  test("every mistake of the merge and of Paxos in the sources has a line", () => {
+  test("every mistake of the merge, of Paxos and of synchronisation in the sources has a line", () => {
     const named = new Set<string>();
     for (const file of new Bun.Glob("src/engine/**/*.ts").scanSync())
-      for (const [, name = ""] of readFileSync(file, "utf8").matchAll(/mutant\("((?:merge|paxos)\.[a-z-]+)"\)/g)) named.add(name);
+      for (const [, name = ""] of readFileSync(file, "utf8").matchAll(/mutant\("((?:merge|paxos|sync)\.[a-z-]+)"\)/g)) named.add(name);
     expect([...named].sort()).toEqual(kept.map(({ mutant }) => mutant).sort());
   });
 });

@@ -178,6 +178,10 @@ export class SyncCluster implements SyncClusterView {
   isPaused(id: NodeId): boolean {
     return this.world.node(id).paused;
   }
+  mayGrant(id: NodeId): boolean {
+    const { leader, isSettled, hasLeases } = this.facts(id);
+    return leader === id && isSettled && hasLeases;
+  }
   chosenFirst(): number {
     return this.model.first;
   }

@@ -15,6 +15,7 @@ export function setMutant(name: string | null): void {
 }
 
 export function mutant(name: string): boolean {
+  if (active === null) return false;
   if (typeof CAIRN_MUTANTS !== "undefined" && !CAIRN_MUTANTS) return false;
   return active === name;
 }

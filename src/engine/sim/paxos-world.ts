@@ -59,6 +59,7 @@ export const NODES_MAX = NAMES.length;
 
 export class PaxosCluster {
   readonly world: PaxosWorld;
+  readonly nodeIds: readonly NodeId[];
   /** Members of version 0. */
   readonly members: readonly Member[];
   readonly keepCount: number;
@@ -78,7 +79,8 @@ export class PaxosCluster {
     this.keepCount = keepCount;
     this.clusterId = digest(`${seed}/cluster`).slice(0, 8);
     this.log = digest(`${seed}/log`).slice(0, 8);
-    for (let at = 0; at < nodeCount + spareCount; at++) this.births.set(NAMES[at] as NodeId, digest(`${seed}/${at}/birth`).slice(0, 8));
+    this.nodeIds = Array.from({ length: nodeCount + spareCount }, (_, at) => NAMES[at] as NodeId);
+    for (const [at, id] of this.nodeIds.entries()) this.births.set(id, digest(`${seed}/${at}/birth`).slice(0, 8));
     this.members = Array.from({ length: nodeCount }, (_, at) => ({
       id: NAMES[at] as NodeId,
       number: at + 1,
@@ -86,11 +88,7 @@ export class PaxosCluster {
       birth: this.birthOf(NAMES[at] as NodeId),
     }));
     this.world = new World({ seed, wire, describe, periodic: (timer) => PERIODIC.includes(timer.replace(/^0\./, "")), ...rest });
-    for (const id of this.births.keys()) this.world.addNode(id, { daemon: () => this.start(id) });
-  }
-
-  get nodeIds(): readonly NodeId[] {
-    return [...this.births.keys()];
+    for (const id of this.nodeIds) this.world.addNode(id, { daemon: () => this.start(id) });
   }
 
   birthOf(id: NodeId): Uint8Array {

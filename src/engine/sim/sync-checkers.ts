@@ -24,6 +24,8 @@ export type SyncClusterView = {
   syncOf(id: NodeId): SyncState | null;
   upMs(id: NodeId): number;
   isPaused(id: NodeId): boolean;
+  /** The node leads, is settled, and a majority's leases hold now. */
+  mayGrant(id: NodeId): boolean;
   /** The first version that a chosen trim left. */
   chosenFirst(): number;
   /** `replicated` as it was at a version, where that is known. */
@@ -44,6 +46,8 @@ export class SyncCheckers {
   private readonly seen = new Map<NodeId, OnDisk>();
   /** When a node was last seen stopped: its timers are late, and what it keeps for too long harms nobody. */
   private readonly pausedMs = new Map<NodeId, number>();
+  /** When each hold was granted or renewed last. */
+  private readonly renewed = new Map<string, number>();
 
   constructor(cluster: SyncClusterView) {
     this.cluster = cluster;
@@ -127,6 +131,11 @@ export class SyncCheckers {
       const { phase, oldest, version, ack } = transfer;
       const needs = oldest === null && phase === "holding" ? (ack?.first ?? first) : (oldest ?? version) + 1;
       if (first > needs && isHeld({ state, upMs }, transfer)) return `I7 trimmed to ${first}, a hold keeps ${needs}`;
+    }
+    for (const { name, renewedMs } of state.holds.values()) {
+      if (this.renewed.get(name) === renewedMs) continue;
+      this.renewed.set(name, renewedMs);
+      if (!this.cluster.mayGrant(id)) return `I7 hold ${name} was granted by a leader without a majority's leases`;
     }
     for (const hold of state.holds.values())
       if (upMs - hold.renewedMs > hold.leaseMs * 1.05 && upMs - (this.pausedMs.get(id) ?? -1_000) > 100)

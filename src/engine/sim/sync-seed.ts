@@ -3,20 +3,18 @@
  * while, and faults where they hurt a copy: provider, laggard or leader dies, links fail, disks fill, an operator forces a
  * sync. Every invariant after every event; then all is healed, and every node must be joined, equal, and nothing held.
  */
-import type { NodeId } from "../base/ids.ts";
 import { nextBelow, nextChance, nextOf, type Prng, prng } from "../base/prng.ts";
 import { SYNC_TIMING, type SyncTiming } from "../sync/state.ts";
 import type { SeedReport } from "./area.ts";
 import { PaxosCheckers } from "./paxos-checkers.ts";
 import { PaxosClients, put, remove } from "./paxos-clients.ts";
 import { PaxosCluster } from "./paxos-world.ts";
-import { drift, endOneFault, healLinks, healNode, replayOne, seedReport, storesEqual } from "./seed-run.ts";
+import { drift, endOneFault, healLinks, healNode, seedReport, storesEqual } from "./seed-run.ts";
 import { runFor } from "./steer.ts";
+import { SyncFaults } from "./sync-faults.ts";
 import { watchSync } from "./sync-watch.ts";
 
 export const SYNC_SEED_EVENTS = 8_000;
-const FAULTS = ["laggard", "laggard", "provider", "requester", "leader", "cut", "pause", "full", "force", "replay"] as const;
-const REPLAYED = ["sync.chunk", "sync.chunk", "sync.chunk-ack", "sync.start", "sync.grant", "hold.req", "hold.ack", "sync.abort", "sync.recent", "sync.verify"];
 const KEYS = Array.from({ length: 24 }, (_, n) => `key-${n}`);
 const OPEN_MAX = 8;
 const WHOLE_MS = 120_000;
@@ -35,6 +33,7 @@ class SyncSeedRun {
   private readonly dice: Prng;
   private readonly cluster: PaxosCluster;
   private readonly clients: PaxosClients;
+  private readonly faults: SyncFaults;
   private readonly faultShare: number;
 
   constructor(seed: number, eventsMax: number, onLine?: (line: string) => void) {
@@ -67,6 +66,7 @@ class SyncSeedRun {
     this.clients = new PaxosClients(this.cluster, checkers);
     world.check = () => checkers.check() ?? this.clients.check() ?? watched.check();
     this.faultShare = nextOf(this.dice, [2, 5, 10]);
+    this.faults = new SyncFaults(this.cluster, this.dice, watched);
   }
 
   run(): SeedReport {
@@ -82,8 +82,9 @@ class SyncSeedRun {
   }
 
   private act(): void {
+    this.faults.lurk();
     const roll = nextBelow(this.dice, 100);
-    if (roll < this.faultShare) this.fault(nextOf(this.dice, FAULTS));
+    if (roll < this.faultShare) this.faults.make();
     else if (roll < this.faultShare + 5) this.revive();
     else this.write();
   }
@@ -100,49 +101,6 @@ class SyncSeedRun {
     const id = nextOf(this.dice, nodeIds);
     if (!this.cluster.isUp(id)) world.startNode(id);
     else endOneFault(world, id);
-  }
-
-  private fault(kind: (typeof FAULTS)[number]): void {
-    const { world, nodeIds } = this.cluster;
-    const any = nextOf(this.dice, nodeIds);
-    const role = this.inRole(kind) ?? any;
-    switch (kind) {
-      case "laggard":
-      case "provider":
-      case "requester":
-      case "leader":
-        if (this.downCount() * 2 + 2 < nodeIds.length + 1 && this.cluster.isUp(role)) world.crashNode(role);
-        if (kind !== "laggard" && !this.cluster.isUp(role) && nextChance(this.dice, 0.7)) world.startNode(role);
-        return;
-      case "cut":
-        world.network.cut(any, nextOf(this.dice, nodeIds));
-        return;
-      case "pause":
-        world.pauseNode(any);
-        return;
-      case "full":
-        if (nextChance(this.dice, 0.5)) world.node(any).faults.full = true;
-        else world.node(any).faults.fullNext = 1;
-        return;
-      case "force":
-        if (this.cluster.isUp(any)) world.request(any, { kind: "sync.force" });
-        return;
-      default:
-        replayOne(world, this.dice, { kinds: REPLAYED, withinMs: 3_000 });
-    }
-  }
-
-  /** The node that a fault is meant for, where somebody plays that part now. */
-  private inRole(kind: (typeof FAULTS)[number]): NodeId | null {
-    const states = this.cluster.nodeIds.map((id) => [id, this.cluster.syncOf(id)] as const);
-    if (kind === "leader") return this.cluster.leader();
-    if (kind === "provider") return states.find(([, state]) => (state?.transfers.size ?? 0) > 0)?.[0] ?? null;
-    if (kind === "requester") return states.find(([, state]) => state !== null && state.requester.flag !== null)?.[0] ?? null;
-    return null;
-  }
-
-  private downCount(): number {
-    return this.cluster.nodeIds.filter((id) => !this.cluster.isUp(id)).length;
   }
 
   /** L1: everything works again, and so does every node. */

@@ -3,6 +3,7 @@
  * showed it, and which first version a chosen trim left. Remembers the newest versions only.
  */
 import type { NodeId } from "../base/ids.ts";
+import { isSettled, leasesHold } from "../paxos/state.ts";
 import type { Tree } from "../store/tree.ts";
 import type { SyncState } from "../sync/state.ts";
 import type { DiskImage } from "./disk.ts";
@@ -31,6 +32,10 @@ class Watched implements SyncClusterView {
   }
   isPaused(id: NodeId): boolean {
     return this.cluster.world.node(id).paused;
+  }
+  mayGrant(id: NodeId): boolean {
+    const state = this.cluster.stateOf(id);
+    return state !== null && isSettled(state) && leasesHold(state, this.upMs(id));
   }
   chosenFirst(): number {
     let first = 1;

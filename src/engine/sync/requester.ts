@@ -119,7 +119,7 @@ export function onGrant(turn: Turn, from: NodeId, grant: AnswerOf<"sync.grant">)
     send(turn, from, { kind: "sync.abort", ...scopeOf(turn), transfer: grant.transfer, reason: "expired" }, { what: "told" });
     return;
   }
-  closeTransfers(turn, "provider-syncing");
+  if (!mutant("sync.provide-flagged")) closeTransfers(turn, "provider-syncing");
   requester.transfer = grant.transfer;
   requester.floor = neededFloor(state, historyIn(turn.snap));
   requester.flag = { provider: from, transfer: grant.transfer, isForced: requester.isForced, isCleared: requester.flag?.isCleared ?? false };

@@ -1,0 +1,170 @@
+/**
+ * What a seed of store synchronisation does to its cluster (sync.md section 5.2), each deed where it hurts a copy: who leads,
+ * provides or is copied to dies, links fail in silence, disks stall, fill or lie, an operator has a provider replaced, and
+ * chunks of a transfer that is over come once more. It draws from the seed's dice and decides nothing about what is right.
+ */
+import { utf8 } from "../base/bytes.ts";
+import type { Op } from "../base/effects.ts";
+import type { NodeId } from "../base/ids.ts";
+import { nextBelow, nextChance, nextOf, type Prng } from "../base/prng.ts";
+import { replicatedKeys } from "../store/keys.ts";
+import { applyBatch } from "../store/memory.ts";
+import { treeIterate } from "../store/tree.ts";
+import { syncRows } from "../sync/records.ts";
+import type { SyncState } from "../sync/state.ts";
+import { type Frame, PERFECT_LINK } from "./network.ts";
+import type { PaxosCluster } from "./paxos-world.ts";
+import { replayOne } from "./seed-run.ts";
+import type { SyncCheckers } from "./sync-checkers.ts";
+
+const FAULTS = [
+  "laggard",
+  "laggard",
+  "provider",
+  "requester",
+  "leader",
+  "cut",
+  "mute",
+  "pause",
+  "stall",
+  "full",
+  "force",
+  "turn",
+  "replay",
+  "echo",
+  "damage",
+] as const;
+type Fault = (typeof FAULTS)[number];
+const REPLAYED = ["sync.chunk", "sync.chunk", "sync.chunk-ack", "sync.start", "sync.grant", "hold.req", "hold.ack", "sync.abort", "sync.recent", "sync.verify"];
+/** Chunks kept for an echo. */
+const KEPT_MAX = 16;
+const ECHO_MS = 30;
+const KV_FROM = replicatedKeys.kv(new Uint8Array(0));
+const KV_TO = replicatedKeys.kv(new Uint8Array(1).fill(0xff));
+
+export class SyncFaults {
+  private readonly cluster: PaxosCluster;
+  private readonly dice: Prng;
+  private readonly checkers: SyncCheckers;
+  /** In few seeds only: where a copy was spoilt, chunks are not compared any more. */
+  private readonly maySpoil: boolean;
+  /** Waits for a copy that has something to be spoilt. */
+  private spoils = false;
+  /** From now on each new transfer meets chunks of older ones. */
+  private echoes = false;
+  private echoed = "";
+  private readonly chunks: { readonly frame: Frame; readonly transfer: string }[] = [];
+
+  constructor(cluster: PaxosCluster, dice: Prng, checkers: SyncCheckers) {
+    this.cluster = cluster;
+    this.dice = dice;
+    this.checkers = checkers;
+    this.maySpoil = nextChance(dice, 0.15);
+  }
+
+  /** Makes one that is drawn. */
+  make(): void {
+    const { world, nodeIds } = this.cluster;
+    const kind = nextOf(this.dice, FAULTS);
+    const any = nextOf(this.dice, nodeIds);
+    const role = this.inRole(kind) ?? any;
+    switch (kind) {
+      case "laggard":
+      case "provider":
+      case "requester":
+      case "leader":
+        if (this.downCount() * 2 + 2 < nodeIds.length + 1 && this.cluster.isUp(role)) world.crashNode(role);
+        if (kind !== "laggard" && !this.cluster.isUp(role) && nextChance(this.dice, 0.7)) world.startNode(role);
+        return;
+      case "cut":
+        world.network.cut(any, nextOf(this.dice, nodeIds));
+        return;
+      case "mute":
+        world.network.setLink(role, nextOf(this.dice, nodeIds), { ...PERFECT_LINK, loss: 1 });
+        return;
+      case "pause":
+        world.pauseNode(any);
+        return;
+      case "stall":
+        world.pauseDisk(any);
+        return;
+      case "full":
+        if (nextChance(this.dice, 0.5)) world.node(any).faults.full = true;
+        else world.node(any).faults.fullNext = 1;
+        return;
+      case "force":
+      case "turn":
+        if (this.cluster.isUp(role)) world.request(role, { kind: "sync.force" });
+        return;
+      case "echo":
+        this.echoes = true;
+        return;
+      case "damage":
+        this.spoils = this.maySpoil;
+        return;
+      default:
+        replayOne(world, this.dice, { kinds: REPLAYED, withinMs: 3_000 });
+    }
+  }
+
+  /** Between deeds: what waits for a copy to begin, or to be under way. */
+  lurk(): void {
+    const id = this.find(({ requester }) => requester.phase === "copying" || requester.phase === "clearing");
+    const transfer = id === null ? undefined : this.cluster.syncOf(id)?.requester.transfer?.toHex();
+    if (id === null || transfer === undefined) return;
+    this.keep(id);
+    if (this.echoes && this.echoed !== transfer) this.echo(id, transfer);
+    if (this.spoils) this.spoil(id);
+  }
+
+  /** A chunk on its way now may come again long after. */
+  private keep(id: NodeId): void {
+    const { network, courier } = this.cluster.world;
+    const frame = network.lastDelivered({ kind: "sync.chunk", from: "*", to: id });
+    if (frame === undefined || this.chunks.some((each) => each.frame === frame)) return;
+    const body = courier.decodeRequest(frame);
+    if (body.kind !== "sync.chunk") return;
+    this.chunks.push({ frame, transfer: body.transfer.toHex() });
+    if (this.chunks.length > KEPT_MAX) this.chunks.shift();
+  }
+
+  private echo(id: NodeId, transfer: string): void {
+    const { courier } = this.cluster.world;
+    this.echoed = transfer;
+    for (const { frame, transfer: earlier } of this.chunks)
+      if (frame.to === id && earlier !== transfer) courier.launch(courier.copyOf(frame), nextBelow(this.dice, ECHO_MS));
+  }
+
+  /** A row that was copied changes before its checksum is made: nothing but the root tells. */
+  private spoil(id: NodeId): void {
+    const { world } = this.cluster;
+    if (syncRows.flag(this.cluster.snapOf(id))?.isCleared !== true) return;
+    const rows = [...treeIterate(world.node(id).disk.dbs.replicated, KV_FROM, KV_TO)];
+    if (rows.length === 0) return;
+    this.spoils = false;
+    this.checkers.damaged = true;
+    const [key] = nextOf(this.dice, rows);
+    const wrong: Op = { op: "put", key, value: utf8("of nobody") };
+    world.changeDisk(id, (disk) => ({ ...disk, dbs: { ...disk.dbs, replicated: applyBatch(disk.dbs.replicated, [wrong], 1) } }));
+  }
+
+  /** The node that a fault is meant for, where somebody plays that part now. */
+  private inRole(kind: Fault): NodeId | null {
+    if (kind === "leader") return this.cluster.leader();
+    if (kind === "provider" || kind === "turn" || kind === "mute") return this.find(({ transfers }) => transfers.size > 0);
+    if (kind === "requester") return this.find(({ requester }) => requester.flag !== null);
+    return null;
+  }
+
+  private find(plays: (state: SyncState) => boolean): NodeId | null {
+    for (const id of this.cluster.nodeIds) {
+      const state = this.cluster.syncOf(id);
+      if (state !== null && plays(state)) return id;
+    }
+    return null;
+  }
+
+  private downCount(): number {
+    return this.cluster.nodeIds.filter((id) => !this.cluster.isUp(id)).length;
+  }
+}
