@@ -7,6 +7,7 @@ import { askNodes, mustHaveAnswered, type NodeAnswer, namedNode, resolveCluster 
 import { type Fields, fieldsOf } from "./http-answer.ts";
 import { command } from "./spec.ts";
 import { syncForce, syncTrace } from "./sync-live.ts";
+import { syncOffline } from "./sync-offline.ts";
 import { formatTable } from "./table.ts";
 
 const status = command({
@@ -78,4 +79,4 @@ function progressCells({ percent, bytesDone, bytes, bytesPerS, limitedBy, etaMs 
 
 const mebibytes = (bytes: unknown): string => (Number(bytes) / 2 ** 20).toFixed(1);
 
-export const syncCommands = [status, explain, syncForce, syncTrace];
+export const syncCommands = [status, explain, syncForce, syncTrace, syncOffline];

@@ -109,6 +109,7 @@ export const errorTable = {
     "the versions that are asked for are trimmed away",
     "read what there is now, and go on from the version that it was read at",
   ),
+  SYNC_BEHIND: row(5, 409, false, "the store to copy from is older than what the copying node has served", "copy from a node that has come further"),
   SYNC_REFUSED: row(
     5,
     409,
