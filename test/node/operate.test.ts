@@ -19,7 +19,7 @@ const codeOf = async (answer: Response): Promise<string> => ((await answer.json(
 test("a trim is asked of the leader, by POST, and says what keeps it", async () => {
   expect((await bench.run("kv", "put", "x", "1")).status).toBe(0); // there is a leader
   const told = await post(0, "/paxos/trim");
-  expect([told.status, await told.json()]).toEqual([200, { first: 1, next: 1, version: 0, by: "new-leader", waitMs: expect.any(Number) }]);
+  expect([told.status, await told.json()]).toEqual([200, { first: 1, next: 1, version: 0, by: "keep", waitMs: 0 }]);
   const elsewhere = await post(1, "/paxos/trim");
   expect([elsewhere.status, await codeOf(elsewhere)]).toEqual([503, "PAXOS_NO_QUORUM"]);
   const read = await fetch(`${admin(0)}/paxos/trim`);
@@ -27,13 +27,32 @@ test("a trim is asked of the leader, by POST, and says what keeps it", async () 
   const foreign = await post(0, "/paxos/trim", {}, { host: "evil.example" });
   expect([foreign.status, await codeOf(foreign)]).toEqual([403, "NOT_ALLOWED"]);
   const { stdout, status } = await bench.run("paxos", "trim", "--json");
-  expect([status, JSON.parse(stdout)]).toMatchObject([0, { first: 1, next: 1, versions: [], by: "new-leader" }]);
+  expect([status, JSON.parse(stdout)]).toMatchObject([0, { first: 1, next: 1, versions: [], by: "keep" }]);
   const rows = (await bench.run("paxos", "status", "--json")).stdout.trimEnd().split("\n");
   expect(rows.map((row) => (JSON.parse(row) as { trim: object | null }).trim)).toEqual([
-    { first: 1, next: 1, by: "new-leader", waitMs: expect.any(Number) },
+    { first: 1, next: 1, by: "keep", waitMs: 0 },
     null,
     null,
   ]);
+});
+
+test("what nothing needs is trimmed at once, and a watch behind it is told so", async () => {
+  // one at a time: each is a version of its own
+  for (let at = 0; at < 520; at++) expect((await fetch(`${admin(0)}/kv/filler`, { method: "PUT", body: String(at) })).status).toBe(200);
+  const { last } = ((await (await fetch(`${admin(0)}/status`)).json()) as { paxos: { last: number } }).paxos;
+  const asked = await bench.run("paxos", "trim", "--json");
+  const told = JSON.parse(asked.stdout) as { first: number; next: number; versions: number[]; by: string };
+  expect([asked.status, told]).toMatchObject([0, { first: 1, next: last + 1 - 500, versions: [last + 1], by: "keep" }]);
+  for (const node of ready.nodes)
+    await eventually(
+      async () => ((await (await fetch(`${node.admin}/status`)).json()) as { paxos: { first: number } }).paxos.first,
+      (first) => first === told.next,
+    );
+  const gone = await fetch(`${admin(1)}/kv/?watch=${told.next - 2}`);
+  expect([gone.status, await codeOf(gone)]).toEqual([409, "SYNC_TRIMMED"]);
+  const watch = await bench.run("kv", "watch", "--from", "0");
+  expect([watch.status, watch.stderr]).toEqual([5, expect.stringContaining(`the first version kept is ${told.next}`)]);
+  expect((await bench.run("kv", "watch", "--from", String(told.next - 1), "--limit", "1")).stdout).toStartWith(`put\tfiller\t${told.next}\t`);
 });
 
 const appliedOf = async (at: number): Promise<number> => ((await (await fetch(`${admin(at)}/status`)).json()) as { paxos: { applied: number } }).paxos.applied;

@@ -275,7 +275,7 @@ class OfflineCopy {
   }
 }
 
-const FACTS = { epoch: EPOCH, leader: null, mustSync: false, isSettled: false, hasLeases: false, isTrimming: false, isNearlyFull: false } as const;
+const FACTS = { epoch: EPOCH, leader: null, mustSync: false, isSettled: false, hasLeases: false, isTrimming: false, isNearlyFull: false, isFirstReign: false } as const;
 
 /** A question through the pipe; one that finds nobody is as good as lost. */
 function carry(to: Pipe | undefined, from: NodeId, body: Request, answered: (answer: Answer) => void): void {
