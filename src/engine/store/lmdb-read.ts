@@ -5,8 +5,8 @@
  */
 import { compareBytes } from "../base/bytes.ts";
 import { invariant } from "../base/invariant.ts";
-import type { RangeOptions, StoreSnapshot } from "./types.ts";
-import { checkStored, openStored, wroteAtOf } from "./value.ts";
+import { StoredSnapshot } from "./stored-snapshot.ts";
+import type { RangeOptions } from "./types.ts";
 
 /** What is used of lmdb's database handle: its own types leave some of this out. */
 export interface Native {
@@ -127,42 +127,18 @@ export class ReadTransaction {
 }
 
 /** One database as of a read transaction. `onClose` is told once. */
-export class LmdbSnapshot implements StoreSnapshot {
-  private readonly name: string;
+export class LmdbSnapshot extends StoredSnapshot {
   private readonly db: Native;
   private readonly transaction: ReadTransaction;
-  private readonly onClose: () => void;
-  private closed = false;
   constructor(name: string, db: Native, transaction: ReadTransaction, onClose: () => void) {
-    this.name = name;
+    super(name, onClose);
     this.db = db;
     this.transaction = transaction;
-    this.onClose = onClose;
   }
-  get(key: Uint8Array): Uint8Array | undefined {
-    const stored = this.transaction.read(this.db, key);
-    return stored === undefined ? undefined : openStored(this.name, key, stored);
+  protected override find(key: Uint8Array): Uint8Array | undefined {
+    return this.transaction.read(this.db, key);
   }
-  wroteAt(key: Uint8Array): number | undefined {
-    const stored = this.transaction.read(this.db, key);
-    if (stored === undefined) return undefined;
-    checkStored(this.name, key, stored);
-    return wroteAtOf(stored);
-  }
-  *iterate(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
-    for (const [key, stored] of this.transaction.rows(this.db, from, to, options)) {
-      yield [key, openStored(this.name, key, stored)];
-    }
-  }
-  *stored(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
-    for (const [key, stored] of this.transaction.rows(this.db, from, to, options)) {
-      checkStored(this.name, key, stored);
-      yield [key, stored.slice()];
-    }
-  }
-  [Symbol.dispose](): void {
-    invariant(!this.closed, `a snapshot of ${this.name} is closed once`);
-    this.closed = true;
-    this.onClose();
+  protected override rows(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Iterable<readonly [Uint8Array, Uint8Array]> {
+    return this.transaction.rows(this.db, from, to, options);
   }
 }

@@ -7,9 +7,10 @@ import type { Batch } from "../base/effects.ts";
 import { invariant, unreachable } from "../base/invariant.ts";
 import { mutant } from "../base/mutant.ts";
 import { checkBatch } from "./batch.ts";
+import { StoredSnapshot } from "./stored-snapshot.ts";
 import { emptyTree, type Tree, treeBytes, treeCount, treeDel, treeDelRange, treeGet, treeIterate, treePut } from "./tree.ts";
 import type { RangeOptions, Store, StoreSnapshot, StoreStat } from "./types.ts";
-import { checkStored, encodeStored, openStored, wroteAtOf } from "./value.ts";
+import { encodeStored } from "./value.ts";
 
 /** The tree after one batch, operations in list order. Keys are kept as given; values are copied into their stored form. */
 export function applyBatch(tree: Tree, batch: Batch, wroteAt: number): Tree {
@@ -45,53 +46,17 @@ export function treeSnapshot(tree: Tree, name: string, onClose?: () => void): St
   return new TreeSnapshot(tree, name, onClose);
 }
 
-class TreeSnapshot implements StoreSnapshot {
+class TreeSnapshot extends StoredSnapshot {
   private readonly tree: Tree;
-  private readonly name: string;
-  private readonly onClose: (() => void) | undefined;
-  private closed = false;
   constructor(tree: Tree, name: string, onClose: (() => void) | undefined) {
+    super(name, onClose);
     this.tree = tree;
-    this.name = name;
-    this.onClose = onClose;
   }
-  get(key: Uint8Array): Uint8Array | undefined {
-    const stored = this.find(key);
-    return stored === undefined ? undefined : openStored(this.name, key, stored);
-  }
-  wroteAt(key: Uint8Array): number | undefined {
-    const stored = this.find(key);
-    if (stored === undefined) return undefined;
-    checkStored(this.name, key, stored);
-    return wroteAtOf(stored);
-  }
-  *iterate(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
-    for (const [key, stored] of this.rows(from, to, options)) yield [key.slice(), openStored(this.name, key, stored)];
-  }
-  *stored(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
-    for (const [key, stored] of this.rows(from, to, options)) {
-      checkStored(this.name, key, stored);
-      yield [key.slice(), stored.slice()];
-    }
-  }
-  [Symbol.dispose](): void {
-    invariant(!this.closed, `a snapshot of ${this.name} is closed once`);
-    this.closed = true;
-    this.onClose?.();
-  }
-  private *rows(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
-    this.checkOpen();
-    for (const row of treeIterate(this.tree, from, to, options)) {
-      yield row;
-      this.checkOpen();
-    }
-  }
-  private find(key: Uint8Array): Uint8Array | undefined {
-    this.checkOpen();
+  protected override find(key: Uint8Array): Uint8Array | undefined {
     return treeGet(this.tree, key);
   }
-  private checkOpen(): void {
-    invariant(!this.closed, `a snapshot of ${this.name} is read while it is open`);
+  protected override *rows(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
+    for (const [key, stored] of treeIterate(this.tree, from, to, options)) yield [key.slice(), stored];
   }
 }
 
