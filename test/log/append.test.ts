@@ -1,24 +1,15 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { EngineError } from "../../src/engine/base/errors.ts";
 import { decodeEdge, encodeEdge, entryOps, orderCutOps, orderOps, tileOps } from "../../src/engine/log/append.ts";
 import { bundleOf } from "../../src/engine/log/entry.ts";
 import { EMPTY_EDGE, foldEdge, leafHashes } from "../../src/engine/log/merkle.ts";
 import { LogReader } from "../../src/engine/log/reader.ts";
 import { keyOwner, logKeys } from "../../src/engine/store/keys.ts";
 import { VALUE_BYTES_MAX } from "../../src/engine/store/types.ts";
+import { codeOf } from "../thrown.ts";
 import { cutTo, entriesOf, growOps, growTo, LOG, storedEdge } from "./grow.ts";
 import { MapSnapshot } from "./map-snapshot.ts";
 
-const codeOf = (run: () => unknown): string => {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof EngineError) return error.code;
-    throw error;
-  }
-  return "none";
-};
 const sizes = fc.oneof(fc.nat(800), fc.constantFrom(0, 1, 255, 256, 257, 511, 512, 513, 768));
 const batches = fc.array(fc.oneof(fc.nat(300), fc.constantFrom(1, 255, 256, 257)), { maxLength: 6 });
 const grown = (size: number, split: readonly number[] = []): MapSnapshot => {

@@ -5,7 +5,8 @@ import { fromUtf8, utf8 } from "../../src/engine/base/bytes.ts";
 import { publicKeyOf } from "../../src/engine/base/ed25519.ts";
 import { checkpointBody, openCheckpoint, parseCheckpoint, signCheckpoint } from "../../src/engine/log/checkpoint.ts";
 import { signNote } from "../../src/engine/log/note.ts";
-import { type CosignatureVector, codeOf, failure, invalid, seedOf, vectors } from "./note-vectors.ts";
+import { codeOf, failure } from "../thrown.ts";
+import { type CosignatureVector, invalid, seedOf, vectors } from "./note-vectors.ts";
 
 const origin = "example.org/log";
 const log = { origin, publicKey: publicKeyOf(seedOf(4)) };

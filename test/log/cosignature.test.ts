@@ -4,7 +4,8 @@ import { fromUtf8 } from "../../src/engine/base/bytes.ts";
 import { signCheckpoint } from "../../src/engine/log/checkpoint.ts";
 import { addCosignature, checkCosignature, cosign, cosignedAt, cosignerName } from "../../src/engine/log/cosignature.ts";
 import { parseVkey, signNote, verifyNote } from "../../src/engine/log/note.ts";
-import { type CosignatureVector, codeOf, keyOf, seedOf, vectors } from "./note-vectors.ts";
+import { codeOf } from "../thrown.ts";
+import { type CosignatureVector, keyOf, seedOf, vectors } from "./note-vectors.ts";
 
 const origin = "example.org/log";
 const name = cosignerName(origin, "s1");

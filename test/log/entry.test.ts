@@ -1,18 +1,9 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { EngineError } from "../../src/engine/base/errors.ts";
 import { bundleCount, bundleOf, bundleOffsets, entryAt, joinBundles, sliceBundle } from "../../src/engine/log/entry.ts";
+import { codeOf } from "../thrown.ts";
 
 const entries = fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 30 });
-const codeOf = (run: () => unknown): string => {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof EngineError) return error.code;
-    throw error;
-  }
-  return "none";
-};
 
 test("bytes of a small bundle (C2SP tlog-tiles, Log Entries)", () => {
   const bundle = bundleOf([Uint8Array.of(7, 8, 9), new Uint8Array(0), Uint8Array.of(255)]);

@@ -1,7 +1,7 @@
 /** The files of `fixtures/vectors/note`, and what several tests of texts share: keys from seeds, and which error a call ends with. */
 import { readFileSync } from "node:fs";
 import { publicKeyOf } from "../../src/engine/base/ed25519.ts";
-import { EngineError, type ErrorCode } from "../../src/engine/base/errors.ts";
+import type { ErrorCode } from "../../src/engine/base/errors.ts";
 import { type KeyType, parseVkey, type Vkey, vkeyOf } from "../../src/engine/log/note.ts";
 
 export type NoteVector = { readonly comment: string; readonly seed?: string; readonly vkey: string; readonly body: string; readonly note: string };
@@ -38,15 +38,3 @@ export const invalid = (kind: string): readonly InvalidVector[] => {
 
 export const seedOf = (byte: number): Uint8Array => new Uint8Array(32).fill(byte);
 export const keyOf = (name: string, type: KeyType, byte: number): Vkey => parseVkey(vkeyOf(name, type, publicKeyOf(seedOf(byte))));
-
-/** The error that a call ends with; a call that ends well is a failed test. */
-export function failure(run: () => unknown): EngineError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof EngineError) return error;
-    throw error;
-  }
-  throw new Error("no error was thrown");
-}
-export const codeOf = (run: () => unknown): ErrorCode => failure(run).code;

@@ -4,7 +4,8 @@ import fc from "fast-check";
 import { utf8 } from "../../src/engine/base/bytes.ts";
 import { publicKeyOf } from "../../src/engine/base/ed25519.ts";
 import { NOTE_BYTES_MAX, noteText, parseNote, parseVkey, signNote, verifyNote, vkeyOf } from "../../src/engine/log/note.ts";
-import { codeOf, failure, invalid, keyOf, type NoteVector, seedOf, vectors } from "./note-vectors.ts";
+import { codeOf, failure } from "../thrown.ts";
+import { invalid, keyOf, type NoteVector, seedOf, vectors } from "./note-vectors.ts";
 
 const fromGo = vectors<NoteVector>("from-go-notes.json");
 const NAME = "example.org/one";

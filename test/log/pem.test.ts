@@ -1,7 +1,7 @@
 /** PEM bundles as CA stores ship them: RFC 7468 blocks with anything between. */
 import { describe, expect, test } from "bun:test";
 import { certificatesOf } from "../../src/engine/log/pem.ts";
-import { codeOf, failure } from "./note-vectors.ts";
+import { codeOf, failure } from "../thrown.ts";
 
 const der = (i: number): Uint8Array => new Uint8Array(100 + i).map((_, at) => (at * 7 + i) & 0xff);
 const block = (i: number, columns = 64): string =>

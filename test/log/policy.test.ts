@@ -5,7 +5,8 @@ import { signCheckpoint } from "../../src/engine/log/checkpoint.ts";
 import { addCosignature, cosign } from "../../src/engine/log/cosignature.ts";
 import { signNote, vkeyOf } from "../../src/engine/log/note.ts";
 import { checkPolicy, parsePolicy } from "../../src/engine/log/policy.ts";
-import { codeOf, failure, invalid, keyOf, seedOf } from "./note-vectors.ts";
+import { codeOf, failure } from "../thrown.ts";
+import { invalid, keyOf, seedOf } from "./note-vectors.ts";
 
 const origin = "example.org/log";
 const log = keyOf(origin, 1, 4);

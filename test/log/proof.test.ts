@@ -6,8 +6,9 @@ import { signCheckpoint } from "../../src/engine/log/checkpoint.ts";
 import { EMPTY_ROOT, leafHash } from "../../src/engine/log/merkle.ts";
 import { type Consistency, checkConsistency, checkInclusion, type Inclusion } from "../../src/engine/log/proof.ts";
 import { encodeProof, type LogProof, openProof, parseProof } from "../../src/engine/log/proof-file.ts";
+import { codeOf, failure } from "../thrown.ts";
 import { naiveLeaf, naivePath, naiveProof, naiveRoot } from "./naive.ts";
-import { codeOf, failure, invalid, keyOf, type ProofVector, seedOf, vectors } from "./note-vectors.ts";
+import { invalid, keyOf, type ProofVector, seedOf, vectors } from "./note-vectors.ts";
 
 const hex = (text = ""): Uint8Array => Uint8Array.fromHex(text);
 const leaves = (count: number): Uint8Array[] => Array.from({ length: count }, (_, i) => naiveLeaf(utf8(String(i))));

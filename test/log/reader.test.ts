@@ -1,9 +1,9 @@
 import { beforeAll, expect, test } from "bun:test";
 import fc from "fast-check";
-import { EngineError } from "../../src/engine/base/errors.ts";
 import { bundleOf } from "../../src/engine/log/entry.ts";
 import { EMPTY_ROOT } from "../../src/engine/log/merkle.ts";
 import { LogReader } from "../../src/engine/log/reader.ts";
+import { codeOf } from "../thrown.ts";
 import { cutTo, entriesOf, entryOf, growTo, LOG } from "./grow.ts";
 import { MapSnapshot } from "./map-snapshot.ts";
 import { naiveLeaf, naivePath, naiveProof, naiveRoot, rootFromPath, rootsFromProof, split32 } from "./naive.ts";
@@ -17,15 +17,6 @@ beforeAll(() => {
   growTo(small, SMALL, [3, 77, 150]);
   growTo(big, BIG, [10_000, 55_555]);
 });
-const codeOf = (run: () => unknown): string => {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof EngineError) return error.code;
-    throw error;
-  }
-  return "none";
-};
 
 test("every size up to 300: root and edge", () => {
   const reader = new LogReader(small, LOG);

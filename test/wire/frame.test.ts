@@ -2,7 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { FRAME_BYTES_MAX, FrameDecoder, setFrameLength } from "../../src/engine/wire/frame.ts";
-import { codeOf, hex, vectors } from "./vectors.ts";
+import { codeOf } from "../thrown.ts";
+import { hex, vectors } from "./vectors.ts";
 
 const { bytesMax, valid, invalid } = vectors<{
   bytesMax: number;

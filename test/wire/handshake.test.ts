@@ -16,7 +16,8 @@ import {
   wantedBytes,
 } from "../../src/engine/wire/handshake.ts";
 import { exchangeKeyOf } from "../../src/engine/wire/identity.ts";
-import { codeOf, hex, vectors } from "./vectors.ts";
+import { codeOf } from "../thrown.ts";
+import { hex, vectors } from "./vectors.ts";
 
 const { valid } = vectors<{ valid: Record<string, string>[] }>("handshake");
 const cluster = new Uint8Array(32).fill(9);

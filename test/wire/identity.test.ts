@@ -8,7 +8,8 @@ import fc from "fast-check";
 import nacl from "tweetnacl";
 import { createSeedFile, readSeedFile } from "../../src/engine/node/identity-file.ts";
 import { derivedSeed, exchangeKeyOf, exchangeSecretOf, keyPairOf, parsePublicKey, publicKeyText } from "../../src/engine/wire/identity.ts";
-import { codeOf, hex, vectors } from "./vectors.ts";
+import { codeOf } from "../thrown.ts";
+import { hex, vectors } from "./vectors.ts";
 
 const { valid, invalid } = vectors<{
   valid: { comment: string; seed: string; publicKey: string; cosignerSeed: string; receiptSeed: string }[];

@@ -8,8 +8,9 @@ import { EngineError } from "../../src/engine/base/errors.ts";
 import { BrokenInvariant } from "../../src/engine/base/invariant.ts";
 import { fixed, flag, hashes, list, messages, text, u8, u32, u53, Writer } from "../../src/engine/wire/codec.ts";
 import { answers, type RequestOf, refused, requests } from "../../src/engine/wire/messages.ts";
+import { codeOf } from "../thrown.ts";
 import { answerKinds, arbitraryAnswer, arbitraryRequest, requestKinds } from "./arbitrary-messages.ts";
-import { codeOf, hex, vectors } from "./vectors.ts";
+import { hex, vectors } from "./vectors.ts";
 
 type Side = "request" | "answer";
 type Vectors = {

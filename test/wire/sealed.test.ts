@@ -4,7 +4,8 @@ import fc from "fast-check";
 import { BrokenInvariant } from "../../src/engine/base/invariant.ts";
 import { FRAME_BYTES_MAX } from "../../src/engine/wire/frame.ts";
 import { Opener, type RekeyLimits, Sealer, TAG_BYTES } from "../../src/engine/wire/sealed.ts";
-import { codeOf, hex, vectors } from "./vectors.ts";
+import { codeOf } from "../thrown.ts";
+import { hex, vectors } from "./vectors.ts";
 
 const vector = vectors<{ key: string; limits: RekeyLimits; frames: { plain: string; generation: number; counter: number; frame: string }[] }>("sealed");
 const key = new Uint8Array(32).fill(5);

@@ -6,14 +6,3 @@ export const hex = (text: string): Uint8Array => Uint8Array.fromHex(text.replace
 export function vectors<T>(name: string): T {
   return JSON.parse(readFileSync(new URL(`../../fixtures/vectors/wire/${name}.json`, import.meta.url), "utf8")) as T;
 }
-
-/** The code of the EngineError that `work` throws; anything else, or nothing, fails the test. */
-export function codeOf(work: () => unknown): string {
-  try {
-    work();
-  } catch (error) {
-    if (error instanceof Error && "code" in error && error.name === "EngineError") return String(error.code);
-    throw error;
-  }
-  throw new Error("nothing was thrown");
-}

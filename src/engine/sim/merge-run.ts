@@ -5,12 +5,11 @@
  */
 import type { NodeId } from "../base/ids.ts";
 import { bundleOf } from "../log/entry.ts";
-import type { AddAnswer } from "../merge/config.ts";
 import { readEdge, rows } from "../merge/records.ts";
 import { DiskSnapshot } from "./disk.ts";
+import { MergeAdds } from "./merge-adds.ts";
 import { MergeCheckers } from "./merge-checkers.ts";
-import { MergeCluster, type MergeReply, type MergeWorldOptions, resultOf } from "./merge-world.ts";
-import type { ClientCall } from "./process.ts";
+import { MergeCluster, type MergeWorldOptions, resultOf } from "./merge-world.ts";
 import { healLinks, healNode } from "./seed-run.ts";
 
 /** Rounds within which a healed cluster has signed and published all it promised. */
@@ -19,35 +18,21 @@ const HEALED_ROUNDS_MAX = 12;
 export class MergeRun {
   readonly cluster: MergeCluster;
   readonly checkers: MergeCheckers;
-  private readonly adds: ClientCall<MergeReply>[] = [];
+  private readonly adds: MergeAdds;
   private restored = false;
 
   /** A cluster that is up, with its first head made. */
   constructor(options: MergeWorldOptions) {
     this.cluster = new MergeCluster(options);
     this.checkers = new MergeCheckers(this.cluster);
+    this.adds = new MergeAdds(this.checkers);
     this.cluster.startNodes();
     this.cluster.init();
-    this.cluster.world.check = () => this.check();
+    this.cluster.world.check = () => this.adds.check() ?? this.checkers.check();
   }
 
   add(storage: NodeId, entries: readonly Uint8Array[]): void {
-    this.adds.push(this.cluster.world.request(storage, { kind: "add", bundle: bundleOf(entries) }));
-  }
-
-  private check(): string | null {
-    for (let i = 0; i < this.adds.length; ) {
-      const call = this.adds[i] as ClientCall<MergeReply>;
-      if (call.state === "waiting") {
-        i++;
-        continue;
-      }
-      this.adds.splice(i, 1);
-      if (call.state !== "answered" || call.body === null || !("kind" in call.body) || call.body.kind !== "added") continue;
-      const wrong = this.checkers.receiptIssued(call.body as AddAnswer);
-      if (wrong !== null) return wrong;
-    }
-    return this.checkers.check();
+    this.adds.follow(this.cluster.world.request(storage, { kind: "add", bundle: bundleOf(entries) }));
   }
 
   /** The disk of a node that is not the primary is gone. */

@@ -8,10 +8,11 @@ import type { Core } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { bundleOf } from "../log/entry.ts";
-import type { AddAnswer, MergeConfig } from "../merge/config.ts";
+import type { MergeConfig } from "../merge/config.ts";
 import { rows } from "../merge/records.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import { DiskSnapshot } from "./disk.ts";
+import { MergeAdds } from "./merge-adds.ts";
 import { MergeCheckers } from "./merge-checkers.ts";
 import { MergeCluster, type MergeIn, type MergeReply, type MergeShape } from "./merge-world.ts";
 import { type ClientCall, DAEMON } from "./process.ts";
@@ -40,7 +41,7 @@ export class StoryCluster extends MergeCluster {
   nextEntry = 0;
   private readonly open: OpenShape;
   private readonly knobs = new Map<NodeId, Knobs>();
-  private readonly adds: ClientCall<MergeReply>[] = [];
+  private readonly adds: MergeAdds;
   /** What was found wrong and said already. */
   private readonly said = new Set<string>();
 
@@ -50,6 +51,7 @@ export class StoryCluster extends MergeCluster {
     super(options);
     this.open = open;
     this.checkers = new MergeCheckers(this);
+    this.adds = new MergeAdds(this.checkers);
     for (const id of shape.secondaries) this.letLie(id);
   }
 
@@ -99,7 +101,7 @@ export class StoryCluster extends MergeCluster {
     while (this.nextEntry < size) this.add(this.shape.storages[0] as NodeId, this.generate(Math.min(GROW_COUNT, size - this.nextEntry)));
     if (size > 0) for (const group of this.roundSteps) this.runSteps(group);
     if (this.signedSize !== size) throw new EngineError("FAILED", `a world of size ${size} was asked for, ${this.signedSize} entries are signed`);
-    this.adds.length = 0;
+    this.adds.forget();
     world.check = () => this.check();
     world.trace.recording = true;
   }
@@ -113,7 +115,7 @@ export class StoryCluster extends MergeCluster {
   /** A client's add, until it is answered or the client gave up waiting. */
   add(storage: NodeId, entries: readonly Uint8Array[]): ClientCall<MergeReply> {
     const call = this.world.request(storage, { kind: "add", bundle: bundleOf(entries) });
-    this.adds.push(call);
+    this.adds.follow(call);
     runFor(this.world, ADD_WAIT_MS, () => call.state !== "waiting");
     return call;
   }
@@ -133,7 +135,7 @@ export class StoryCluster extends MergeCluster {
   /** What was found wrong, once; a row that was damaged on purpose is for the cores to find. */
   private check(): string | null {
     try {
-      const wrong = this.followAdds() ?? this.checkers.check();
+      const wrong = this.adds.check() ?? this.checkers.check();
       if (wrong === null || this.said.has(wrong)) return null;
       this.said.add(wrong);
       return wrong;
@@ -141,22 +143,6 @@ export class StoryCluster extends MergeCluster {
       if (error instanceof EngineError && error.code === "STORE_CORRUPT" && this.checkers.doubtful) return null;
       throw error;
     }
-  }
-
-  /** I6 at the moment a client gets its receipt. */
-  private followAdds(): string | null {
-    for (let i = 0; i < this.adds.length; ) {
-      const call = this.adds[i] as ClientCall<MergeReply>;
-      if (call.state === "waiting") {
-        i++;
-        continue;
-      }
-      this.adds.splice(i, 1);
-      const receipt = receiptOf(call);
-      const wrong = receipt === null ? null : this.checkers.receiptIssued(receipt);
-      if (wrong !== null) return wrong;
-    }
-    return null;
   }
 
   /** Puts a liar's mouth before a secondary's daemon: silent until the node is among the liars. */
@@ -179,10 +165,4 @@ export class StoryCluster extends MergeCluster {
 function untrue(body: MergeReply): MergeReply {
   if (!("kind" in body) || body.kind !== "backup.verified") return body;
   return { ...body, root: body.root.map((byte) => byte ^ 0xff) };
-}
-
-/** The receipts that came, or null. */
-export function receiptOf(call: ClientCall<MergeReply>): AddAnswer | null {
-  const { body } = call;
-  return body !== null && "kind" in body && body.kind === "added" ? (body as AddAnswer) : null;
 }
