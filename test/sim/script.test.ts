@@ -48,7 +48,7 @@ describe("stories", () => {
     ["fly", "error[PARSE]: fly is no verb: `help` lists them"],
     ["world toy", "error[PARSE]: world: there is one already; it is made by the first verb"],
     ["run fast", "error[PARSE]: run: fast is one word too many"],
-    ["run untill=x", "error[PARSE]: run: want `run [50ms] [until=COND] [show=all|marks|none]`"],
+    ["run untill=x", "error[PARSE]: run: want `run [50ms] [until=COND] [show=all|marks|none|WHAT,…]`"],
     ["run until=x(1)", "error[PARSE]: condition x(1): there are heard"],
     ["run 5ms until=heard(a,b,99)", "error[TIMEOUT]: heard(a,b,99) does not hold: 5 ms have passed"],
     ["run until=heard(a,b,99)", "error[TIMEOUT]: heard(a,b,99) does not hold: nothing is left to happen"],

@@ -7,17 +7,21 @@ import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { ballotText } from "../paxos/ballot.ts";
 import { isSettled, leasesHold } from "../paxos/state.ts";
+import { historyIn } from "../store/versions.ts";
 import type { Answer } from "../wire/messages.ts";
 import { PaxosCheckers } from "./paxos-checkers.ts";
 import { PaxosClients, put } from "./paxos-clients.ts";
 import { type PaxosCall, PaxosCluster, type PaxosWorldOptions } from "./paxos-world.ts";
 import { runFor } from "./steer.ts";
+import type { SyncCheckers } from "./sync-checkers.ts";
 import { watchSync } from "./sync-watch.ts";
 import { errorLine } from "./verbs.ts";
 
 /** A client waits so long: longer than a replica leaves it without an answer. */
 const ANSWER_MS = 10_000;
 const READY_MS = 10_000;
+/** A new leader trims nothing for a minute. */
+const TRIM_WAIT_MS = 61_000;
 /** For what is still on its way when the last store has the last version. */
 const QUIET_MS = 5;
 const MARKED = / \[[a-z]+\.[a-z-]+\]$/;
@@ -25,6 +29,8 @@ const ENDINGS = /: (halts|crashed|starts|killed|no space)/;
 /** Marks of ordinary traffic: told with `trace on` only. */
 const ORDINARY = /\[(paxos|sync|hold)\.(late-[a-z-]+|unheard)\]$/;
 
+/** Nodes that are down at an early version. */
+export type Laggards = { readonly ids: readonly NodeId[]; readonly at: number };
 export type Asked = { readonly text: string; readonly call: PaxosCall };
 
 export class PaxosStory extends PaxosCluster {
@@ -33,32 +39,59 @@ export class PaxosStory extends PaxosCluster {
   tracing = false;
   /** Requests of clients that did not wait. */
   readonly asked: Asked[] = [];
+  private readonly watched: SyncCheckers | null;
   private nextKey = 0;
 
   constructor(options: Omit<PaxosWorldOptions, "recording">) {
     super({ ...options, recording: true });
     const checkers = new PaxosCheckers(this);
     this.clients = new PaxosClients(this, checkers);
-    const watched = options.sync === undefined ? null : watchSync(this);
-    this.world.check = () => checkers.check() ?? this.clients.check() ?? watched?.check() ?? null;
+    this.watched = options.sync === undefined ? null : watchSync(this);
+    this.world.check = () => checkers.check() ?? this.clients.check() ?? this.watched?.check() ?? null;
   }
 
-  /** Everything up, a leader settled, `last` versions on every disk; nothing of it is told. */
-  begin(last: number): void {
+  /** Everything up, a leader settled, `last` versions on every disk but those of laggards; nothing of it is told. */
+  begin(last: number, laggards: Laggards | null = null): void {
     const { world } = this;
     world.trace.recording = false;
     this.startNodes();
     runFor(world, READY_MS, () => this.isReady(1));
-    while (this.clients.checkers.newest < last) this.wait(this.put(this.leader() as NodeId));
-    runFor(world, READY_MS, () => this.isReady(last));
+    this.grow(laggards?.at ?? last);
+    if (laggards !== null) this.leaveBehind(laggards, last);
     runFor(world, QUIET_MS);
-    if (!this.isReady(last)) throw new EngineError("FAILED", `a world of ${last} versions was asked for: ${this.statusLine()}`);
     world.trace.recording = true;
   }
 
+  private grow(last: number): void {
+    while (this.clients.checkers.newest < last) this.wait(this.put(this.leader() as NodeId));
+    runFor(this.world, READY_MS, () => this.isReady(last));
+    if (!this.isReady(last)) throw new EngineError("FAILED", `a world of ${last} versions was asked for: ${this.statusLine()}`);
+  }
+
+  /** They go down, the others go on, and trim what the laggards would need next. */
+  private leaveBehind({ ids, at }: Laggards, last: number): void {
+    for (const id of ids) this.world.crashNode(id);
+    this.grow(last);
+    runFor(this.world, TRIM_WAIT_MS);
+    const leader = this.leader() as NodeId;
+    this.wait(this.request(leader, { kind: "paxos.trim" }));
+    runFor(this.world, READY_MS, () => (this.stateOf(leader)?.first ?? 0) > at + 1 && this.isReady(this.stateOf(leader)?.last ?? 0));
+    const { first } = historyIn(this.snapOf(leader));
+    if (first <= at + 1)
+      throw new EngineError("FAILED", `laggards at ${at}, and ${leader} has versions from ${first} on: want a larger last, or a smaller keep`);
+  }
+
+  /** Of the nodes that are up. */
   private isReady(last: number): boolean {
     const leader = this.leader();
-    return leader !== null && this.isSettledAt(leader) && this.members.every(({ id }) => (this.stateOf(id)?.applied ?? 0) >= last);
+    const live = this.members.filter(({ id }) => this.isUp(id));
+    return leader !== null && this.isSettledAt(leader) && live.every(({ id }) => (this.stateOf(id)?.applied ?? 0) >= last);
+  }
+
+  /** Whoever watches the invariants remembers what that disk has sworn to, and forgets what it must not lose. */
+  diskReplaced(id: NodeId): void {
+    this.clients.checkers.diskReplaced(id);
+    this.watched?.diskReplaced(id);
   }
 
   isSettledAt(id: NodeId): boolean {

@@ -148,7 +148,7 @@ export const paxosVerbs: readonly Verb<PaxosScene>[] = [
       words.done();
       if (!story.nodeIds.includes(node)) throw unknown(story, node);
       return story.told(() => {
-        story.clients.checkers.diskReplaced(node);
+        story.diskReplaced(node);
         story.loseDisk(node);
         return [`${node}: an empty disk`];
       });
@@ -165,7 +165,7 @@ export const paxosVerbs: readonly Verb<PaxosScene>[] = [
       const node = words.node("node");
       words.done();
       return story.told(() => {
-        story.clients.checkers.diskReplaced(node);
+        story.diskReplaced(node);
         if (story.isUp(node)) story.world.crashNode(node);
         story.world.restoreFolder(node, name);
         story.world.startNode(node);

@@ -14,6 +14,7 @@ import { RENEW_TIMER } from "../paxos/standing.ts";
 import { PAXOS_TIMING, type PaxosConfig, type PaxosState, type PaxosTiming } from "../paxos/state.ts";
 import { treeSnapshot, treeStat } from "../store/memory.ts";
 import type { Tree } from "../store/tree.ts";
+import { keyText } from "../store/value.ts";
 import type { SyncConfig, SyncState, Views } from "../sync/state.ts";
 import { type Answer, answers, type Request, requests } from "../wire/messages.ts";
 import { describeBody } from "./describe.ts";
@@ -191,10 +192,19 @@ const OMITTED = ["cluster", "birth", "hash"];
 function describe(body: unknown): string {
   if (typeof body !== "object" || body === null) return describeBody(body);
   const shown: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(body)) if (!OMITTED.includes(name)) shown[name] = isBallot(value) ? ballotText(value) : value;
+  for (const [name, value] of Object.entries(body))
+    if (!OMITTED.includes(name)) shown[name] = isBallot(value) ? ballotText(value) : isBound(name, value) ? keyName(value) : value;
   if ("accepted" in body)
     shown["accepted"] = (body.accepted as readonly { version: number; ballot: Ballot }[]).map((entry) => `${entry.version}:${ballotText(entry.ballot)}`);
   return describeBody(shown);
+}
+
+/** Where a chunk begins and ends, and how far a copy is. */
+const isBound = (name: string, value: unknown): value is Uint8Array => value instanceof Uint8Array && ["lo", "hi", "cursor"].includes(name);
+/** A key of the store for people: numbers behind the last slash in hex. */
+export function keyName(key: Uint8Array): string {
+  const slash = key.lastIndexOf(0x2f) + 1;
+  return key.length === 0 ? "first" : `${keyText(key.slice(0, slash))}${keyText(key.slice(slash))}`;
 }
 
 const isBallot = (value: unknown): value is Ballot => typeof value === "object" && value !== null && "round" in value && "member" in value;

@@ -6,7 +6,7 @@ import { paxosTransitions } from "../paxos/state.ts";
 import { DEFAULT_LIMITS, holdTransitions, providerTransitions, requesterTransitions, SEED_LIMITS, SYNC_TIMING } from "../sync/state.ts";
 import { type Area, type Condition, defineArea, type SeedReport } from "./area.ts";
 import { runPaxosSeed } from "./paxos-seed.ts";
-import { PaxosStory } from "./paxos-story.ts";
+import { type Laggards, PaxosStory } from "./paxos-story.ts";
 import { type PaxosScene, paxosVerbs } from "./paxos-verbs.ts";
 import { NODES_MAX, type SyncProfile } from "./paxos-world.ts";
 import { runSyncSeed } from "./sync-seed.ts";
@@ -31,8 +31,17 @@ function makeWorld(words: Words): PaxosScene {
   const chunkKeys = words.count("chunk-keys", 2_000);
   const sync = profileNamed(profile, chunkKeys);
   const story = new PaxosStory({ seed, nodeCount, spareCount, keepCount, timing: { trimWaitMs }, ...(sync === null ? {} : { sync }) });
-  story.begin(last);
+  story.begin(last, laggardsOf(words));
   return { world: story.world, story };
+}
+
+/** `laggard=c(12)`: nodes that ended at that version, before what followed it was trimmed away. */
+function laggardsOf(words: Words): Laggards | null {
+  const text = words.key("laggard");
+  if (text === null) return null;
+  const [, names = "", at = "0"] = /^([a-z](?:,[a-z])*)\((\d{1,6})\)$/.exec(text) ?? [];
+  if (names === "") throw words.refuse(`laggard=${text}: want nodes and a version, as in c(12)`);
+  return { ids: names.split(",") as NodeId[], at: Number(at) };
 }
 
 /** `seed` is the letter of seed 002: everything held, one chunk at a time, no resume. */
@@ -109,7 +118,7 @@ export const syncArea: Area = defineArea<PaxosScene>({
   name: "sync",
   summary: "replicas that decide by Paxos: elections, leases, versions, trim",
   example: "world sync nodes=3 seed=7",
-  forms: ["[nodes=3] [spares=0] [seed=1] [last=1] [keep=500] [trim-wait=60000] [profile=none|seed|default] [chunk-keys=2000]"],
+  forms: ["[nodes=3] [spares=0] [seed=1] [last=1] [keep=500] [trim-wait=60000] [profile=none|seed|default] [chunk-keys=2000] [laggard=c,d(1)]"],
   makeWorld,
   verbs: [...paxosVerbs, ...syncVerbs],
   conditions,

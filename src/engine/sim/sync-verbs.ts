@@ -2,15 +2,19 @@
  * Verbs of store synchronisation for stories and the REPL: where each node stands, and an operator's wish to have a store
  * replaced. Everything else happens by itself.
  */
-
+import type { Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
+import { localKeys } from "../store/keys.ts";
+import { KEY_BYTES_MAX } from "../store/types.ts";
 import { historyIn } from "../store/versions.ts";
 import type { ProgressStatus } from "../sync/progress.ts";
+import { syncRows } from "../sync/records.ts";
 import { explain, type SyncStatus, statusOf } from "../sync/status.ts";
 import type { Verb } from "./area.ts";
 import type { PaxosStory } from "./paxos-story.ts";
 import type { PaxosScene } from "./paxos-verbs.ts";
+import { keyName } from "./paxos-world.ts";
 import { runNow } from "./steer.ts";
 
 export const syncVerbs: readonly Verb<PaxosScene>[] = [
@@ -31,6 +35,17 @@ export const syncVerbs: readonly Verb<PaxosScene>[] = [
       const state = story.syncOf(id);
       if (state === null) throw new EngineError("UNAVAILABLE", `${id} is down, or this world was made without profile=`);
       return explain(state, historyIn(story.snapOf(id)), story.upMs(id));
+    },
+  },
+  {
+    name: "sync disk",
+    forms: ["NODE"],
+    example: "sync disk c",
+    summary: "what a node's disk says of its sync, also of one that is down: flag, floor, cursor, and what Paxos accepted",
+    run({ story }, words) {
+      const id = words.node("node");
+      if (!story.nodeIds.includes(id)) throw new EngineError("UNKNOWN_NODE", `node ${id}: there are ${story.nodeIds.join(", ")}`);
+      return [diskLine(id, story.snapOf(id))];
     },
   },
   {
@@ -71,3 +86,17 @@ function transferText({ phase, version, chunksAcknowledged, chunksSent, bytesSen
   const limit = limitedBy === null ? "" : `, limited by ${limitedBy}`;
   return `${phase}, snapshot ${version}, ${chunksAcknowledged} of ${chunksSent} chunks acknowledged, ${bytesSent} bytes${limit}`;
 }
+
+function diskLine(id: NodeId, snap: Snapshot): string {
+  const [flag, cursor] = [syncRows.flag(snap), syncRows.cursor(snap)];
+  const flagged = flag === null ? "no flag" : `flag on (${flag.provider}${flag.isCleared ? ", cleared" : ""})`;
+  const next = cursor?.cursor == null ? "every key" : `next key ${keyName(cursor.cursor)}`;
+  const where =
+    cursor === null ? "no cursor" : `chunk ${cursor.number}, ${next}, snapshots ${cursor.oldest} to ${cursor.version}, replayed to ${cursor.position}`;
+  const keys = [...snap.range("replicated", FIRST_KEY, LAST_KEY)].length;
+  const accepted = [...snap.range("local", localKeys.accepted(0), localKeys.accepted(Number.MAX_SAFE_INTEGER))].length;
+  return `${id}: ${flagged}, floor ${syncRows.floor(snap)}, ${where}; ${keys} keys, ${accepted} accepted versions`;
+}
+
+const FIRST_KEY = new Uint8Array(0);
+const LAST_KEY = new Uint8Array(KEY_BYTES_MAX).fill(0xff);

@@ -53,9 +53,9 @@ export const worldVerbs: readonly Verb<StoryScene>[] = [
   },
   {
     name: "run",
-    forms: ["[50ms] [until=COND] [show=all|marks|none]"],
+    forms: ["[50ms] [until=COND] [show=all|marks|none|WHAT,…]"],
     example: "run 50ms until=signed(100)",
-    summary: "let time pass: so long, until a condition holds, or until only periodic timers are left",
+    summary: "let time pass: so long, until a condition holds, or until only periodic timers are left; show=sync,sync.chunk,commits: marks, messages, commits",
     run: (scene, words) => run(scene, words),
   },
   {
@@ -220,21 +220,35 @@ export const errorLine = (code: string, detail: string): string => `error[${code
 function run({ world, open, breaks }: StoryScene, words: Words): string[] {
   const forMs = words.duration();
   const until = words.key("until");
-  const show = words.oneOf("show", ["all", "marks", "none"], "all");
+  const isShown = shown(words);
   words.done();
   const isMet = until === null ? () => false : open.condition(until);
   const stops = (): boolean => isMet() || breaks.some((each) => each.holds());
   const before = world.trace.position;
   const end: RunEnd = forMs === null ? runUntil(world, stops) : runFor(world, forMs, stops);
   const lines = world.trace.since(before);
-  const shown = show === "all" ? lines : lines.filter((line) => show === "marks" && /\[[\w.-]+\]$/.test(line));
+  const told = lines.filter(isShown);
   const broke = breaks.find((each) => each.holds());
-  if (until !== null && isMet()) return shown;
-  if (broke !== undefined) return [...shown, `break: ${broke.text}`];
-  if (end === "bound") return [...shown, errorLine("TIMEOUT", `still busy after ${forMs ?? RUN_MS_MAX} ms of virtual time`)];
+  if (until !== null && isMet()) return told;
+  if (broke !== undefined) return [...told, `break: ${broke.text}`];
+  if (end === "bound") return [...told, errorLine("TIMEOUT", `still busy after ${forMs ?? RUN_MS_MAX} ms of virtual time`)];
   if (until !== null)
-    return [...shown, errorLine("TIMEOUT", `${until} does not hold: ${end === "time" ? `${forMs} ms have passed` : "nothing is left to happen"}`)];
-  return shown;
+    return [...told, errorLine("TIMEOUT", `${until} does not hold: ${end === "time" ? `${forMs} ms have passed` : "nothing is left to happen"}`)];
+  return told;
+}
+
+const MARK = /\[([\w-]+)\.[\w-]+\]$/;
+const MESSAGE = /^\S+ → \S+ +(\S+)/;
+const COMMIT = /^\S+: \w+ committed, /;
+
+/** `show=`: everything, every mark, nothing, or a list of areas of marks, kinds of messages, and `commits`. */
+function shown(words: Words): (line: string) => boolean {
+  const show = words.key("show") ?? "all";
+  if (show === "all" || show === "none") return () => show === "all";
+  if (show === "marks") return (line) => MARK.test(line);
+  const wanted = new Set(show.split(","));
+  const has = (word: string | undefined): boolean => word !== undefined && wanted.has(word);
+  return (line) => has(MARK.exec(line)?.[1]) || has(MESSAGE.exec(line)?.[1]) || (wanted.has("commits") && COMMIT.test(line));
 }
 
 function queueLines(world: WorldFace): string[] {
