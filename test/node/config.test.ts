@@ -84,6 +84,7 @@ describe("what is refused", () => {
     ["a negative number", add("merge", "backupquorum = -1"), "merge.backupquorum is -1", "backupquorum"],
     ["a number that a double cannot hold", add("merge", "storageKeepMs = 9007199254740993"), "not TOML", "storageKeepMs"],
     ["another word", add("merge", 'cosign = "maybe"'), 'merge.cosign is "maybe": want one of prefer, require', "cosign"],
+    ["another way to copy", (text: string) => `${text}\n[sync]\nmode = "quick"\n`, 'sync.mode is "quick": want one of full, delta', 'mode = "quick"'],
     ["a quorum of more storage nodes than there are", add("merge", "storagequorum = 4"), "merge.storagequorum is 4, and there are 3", "storagequorum"],
     ["a promise shorter than four rounds", add("merge", "promiseMs = 900"), "want at least 4 × (intervalMs + cosignWaitMs) = 1000", "promiseMs"],
     [

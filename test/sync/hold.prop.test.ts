@@ -33,6 +33,7 @@ test("what is held is what live promises need, and a lapsed one holds nothing", 
         limits: DEFAULT_LIMITS,
         timing: SYNC_TIMING,
         isResuming: true,
+        mode: "full" as const,
         holdsAll: false,
       };
       const state = initialSync(config);

@@ -197,6 +197,7 @@ const stories: Readonly<Record<string, { readonly sees: string; run(): Scene }>>
       return cluster;
     },
   },
+  "sync.delta-keeps-stale": { sees: "I9", run: () => plain({ mode: "delta", keys: 120 }) },
   "sync.serve-flagged": { sees: "I8", run: plain },
   "sync.provide-flagged": {
     sees: "I8",
@@ -234,7 +235,7 @@ describe("planted mistakes", () => {
   test("the stories met what they are about", () => {
     expect(marks(resumed(), "sync.resumed")).toBeGreaterThan(0);
     const wrong = stories["sync.flag-off-unverified"]?.run() as Scene;
-    expect(marks(wrong, "sync.alarm")).toBeGreaterThan(0);
+    expect(marks(wrong, "sync.mismatch")).toBeGreaterThan(0);
     expect(marks(stories["sync.first-compared-early"]?.run() as Scene, "sync.first-later")).toBeGreaterThan(0);
     expect(marks(stories["sync.old-chunk-applied"]?.run() as Scene, "sync.foreign-chunk")).toBeGreaterThan(0);
   });

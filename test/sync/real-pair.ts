@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { u64be, utf8 } from "../../src/engine/base/bytes.ts";
 import type { Op } from "../../src/engine/base/effects.ts";
 import { type NodeId, nodeId } from "../../src/engine/base/ids.ts";
+import { nextChance, prng } from "../../src/engine/base/prng.ts";
 import { assembleSync } from "../../src/engine/node/assemble.ts";
 import { type Disk, openDisk } from "../../src/engine/node/disk.ts";
 import { type Driver, openDriver } from "../../src/engine/node/driver.ts";
@@ -17,7 +18,7 @@ import { localKeys, replicatedKeys } from "../../src/engine/store/keys.ts";
 import type { StoreSnapshot } from "../../src/engine/store/types.ts";
 import { hashOf, historyIn, type historyOf } from "../../src/engine/store/versions.ts";
 import { applyOps } from "../../src/engine/sync/records.ts";
-import { DEFAULT_LIMITS, initialSync, type PaxosFacts, SYNC_TIMING, type SyncCall, type SyncState } from "../../src/engine/sync/state.ts";
+import { DEFAULT_LIMITS, initialSync, type PaxosFacts, SYNC_TIMING, type SyncCall, type SyncConfig, type SyncState } from "../../src/engine/sync/state.ts";
 import { isSyncRequest, mustAbstain } from "../../src/engine/sync/sync.ts";
 import { type Answer, answers, type Request, requests } from "../../src/engine/wire/messages.ts";
 
@@ -36,12 +37,16 @@ export class RealPair implements AsyncDisposable {
   readonly nodes = new Map<NodeId, PairNode>();
   /** Encoded chunks that crossed the pipe. */
   chunkBytes = 0;
-  private constructor(folder: string) {
+  /** Encoded messages of every kind, both ways. */
+  wireBytes = 0;
+  private readonly mode: SyncConfig["mode"];
+  private constructor(folder: string, mode: SyncConfig["mode"]) {
     this.folder = folder;
+    this.mode = mode;
   }
 
-  static async make(paranoid = false): Promise<RealPair> {
-    const pair = new RealPair(await mkdtemp(join(tmpdir(), "cairn-pair-")));
+  static async make(paranoid = false, mode: SyncConfig["mode"] = "full"): Promise<RealPair> {
+    const pair = new RealPair(await mkdtemp(join(tmpdir(), "cairn-pair-")), mode);
     await pair.open(Y, paranoid);
     await pair.open(X, paranoid);
     return pair;
@@ -63,6 +68,7 @@ export class RealPair implements AsyncDisposable {
       limits: DEFAULT_LIMITS,
       timing: SYNC_TIMING,
       isResuming: true,
+      mode: this.mode,
       holdsAll: false,
     });
     const facts = (): PaxosFacts => {
@@ -105,27 +111,51 @@ export class RealPair implements AsyncDisposable {
     if (target === undefined) return null;
     const raw = requests.encode(body).slice();
     if (body.kind === "sync.chunk") this.chunkBytes += raw.length;
+    this.wireBytes += raw.length;
     try {
-      return answers.decode(answers.encode(await target.driver.request(from, requests.decode(raw))).slice());
+      const answer = answers.encode(await target.driver.request(from, requests.decode(raw))).slice();
+      this.wireBytes += answer.length;
+      return answers.decode(answer);
     } catch {
       return null;
     }
   }
 
-  /** The provider's store: so many rows of so many bytes, written by versions of `rowsPerVersion`, the history trimmed to its end. */
-  async fill(rowCount: number, valueBytes: number, rowsPerVersion = 1_000): Promise<void> {
-    const { disk } = this.node("y");
+  /** The laggard's store: as the provider's, but for a share of rows that are older. */
+  async fillAlike(rowCount: number, valueBytes: number, changedShare: number): Promise<void> {
+    const dice = prng(7);
+    const older = (n: number): Uint8Array => new Uint8Array(valueBytes).fill(~n & 0xff);
+    await this.fill(rowCount, valueBytes, { node: "x", older: (n) => (nextChance(dice, changedShare) ? older(n) : null) });
+    await this.fill(rowCount, valueBytes);
+  }
+
+  /** The provider's store: so many rows of so many bytes, written by versions of 1,000 rows, the history trimmed to its end. */
+  async fill(
+    rowCount: number,
+    valueBytes: number,
+    { node = "y", older = () => null }: { readonly node?: string; readonly older?: (n: number) => Uint8Array | null } = {},
+  ): Promise<void> {
+    const rowsPerVersion = 1_000;
+    const { disk } = this.node(node);
     let prev: Uint8Array | null = null;
     let version = FIRST;
     for (let at = 0; at < rowCount; at += rowsPerVersion, version++) {
       const ops: Op[] = [];
-      for (let n = at; n < Math.min(rowCount, at + rowsPerVersion); n++)
-        ops.push({ op: "put", key: utf8(`kv/key/${String(n).padStart(9, "0")}`), value: new Uint8Array(valueBytes).fill(n & 0xff) });
+      for (let n = at; n < Math.min(rowCount, at + rowsPerVersion); n++) {
+        const value = older(n);
+        const key = utf8(`kv/key/${String(n).padStart(9, "0")}`);
+        ops.push({ op: "put", key, value: value ?? new Uint8Array(valueBytes).fill(n & 0xff), wroteAt: value === null ? version : 3 });
+      }
       const raw = encodeBatch([], prev);
       prev = hashOf(raw);
-      await disk.write({ db: "replicated", batch: [...ops.map((op) => ({ ...op, wroteAt: version }) as Op), ...applyOps(version, raw, decodeBatch(raw))] });
+      await disk.write({ db: "replicated", batch: [...ops, ...applyOps(version, raw, decodeBatch(raw))] });
     }
     await disk.write({ db: "replicated", batch: [{ op: "put", key: replicatedKeys.first(), value: u64be(FIRST), wroteAt: FIRST }] });
+    if (node === "x") {
+      // where it stopped, long before the provider's first version
+      await disk.write({ db: "replicated", batch: [{ op: "put", key: replicatedKeys.last(), value: u64be(3), wroteAt: 3 }] });
+      return;
+    }
     await this.node("x").disk.write({ db: "local", batch: [{ op: "put", key: localKeys.vote(), value: utf8("a promise") }] });
     await this.node("x").disk.write({ db: "replicated", batch: [{ op: "put", key: utf8("kv/key/old"), value: utf8("of long ago"), wroteAt: 3 }] });
   }

@@ -18,3 +18,16 @@ for (const paranoid of [false, true])
     expect(snap.get("local", localKeys.vote())).toBeDefined();
     expect(pair.node("x").marks).toContain("sync.cleared");
   }, 60_000);
+
+test("one row in a hundred is older: at most 3 % of a full copy's bytes cross the wire", async () => {
+  const [rows, bytes] = [20_000, 1_024];
+  await using pair = await RealPair.make(false, "delta");
+  await pair.fillAlike(rows, bytes, 0.01);
+  await pair.run(20_000);
+  const { x, y, close } = pair.views();
+  expect(digestSnapshot(x)).toEqual(digestSnapshot(y));
+  close();
+  expect(pair.node("x").marks).toContain("sync.walked");
+  expect(pair.node("x").marks).not.toContain("sync.cleared");
+  expect(pair.wireBytes / (rows * bytes)).toBeLessThan(0.03);
+}, 60_000);

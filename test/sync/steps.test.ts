@@ -12,6 +12,7 @@ import { type Options, SyncCluster } from "./sync-cluster.ts";
 const limits = { chunkBytes: 1 << 20, chunkKeys: 6, windowChunks: 3, windowBytes: 8 << 20 };
 const SEED_PROFILE: Options = { isResuming: false, holdsAll: true, limits: { ...SEED_LIMITS, chunkKeys: 6 } };
 const DEFAULT: Options = { limits };
+const DELTA: Options = { limits, mode: "delta", keys: 120 };
 const X = nodeId("c");
 const PROVIDER = nodeId("b");
 const LEADER = nodeId("a");
@@ -32,6 +33,7 @@ function runWith(options: Options, plan: (cluster: SyncCluster) => void): SyncCl
 for (const [profile, options] of [
   ["seed profile", SEED_PROFILE],
   ["window and resume", DEFAULT],
+  ["differences only", DELTA],
 ] satisfies [string, Options][])
   describe(profile, () => {
     const boundaries: Boundary[] = [];
@@ -42,7 +44,8 @@ for (const [profile, options] of [
     test("the seventeen steps, in their order", () => {
       const cluster = runWith({ ...options, recording: true }, () => {});
       const marks = [...cluster.world.trace.marks.keys()].filter((name) => !name.startsWith("hold.new") && name !== "sync.feasible");
-      const steps = ["sync.infeasible", "hold.active", "sync.cleared", "sync.streaming", "sync.snapshot", "sync.last-chunk", "sync.verified", "sync.flag-off"];
+      const [room, last] = options.mode === "delta" ? ["sync.kept", "sync.walked"] : ["sync.cleared", "sync.last-chunk"];
+      const steps = ["sync.infeasible", "hold.active", room, "sync.streaming", "sync.snapshot", last, "sync.verified", "sync.flag-off"];
       expect(marks.filter((name) => steps.includes(name))).toEqual(steps);
       expect(marks.slice(-4)).toEqual(["sync.draining", "hold.grace", "sync.drained", "hold.released"]);
     });

@@ -34,7 +34,7 @@ const VOTE = utf8("a promise");
 /** A node that crashed is started again after so long. */
 const RESTART_MS = 2_000;
 
-export type Options = Partial<Pick<SyncConfig, "isResuming" | "holdsAll" | "limits">> & {
+export type Options = Partial<Pick<SyncConfig, "isResuming" | "holdsAll" | "limits" | "mode">> & {
   readonly nodes?: number;
   readonly seed?: number;
   readonly link?: Partial<LinkFaults>;
@@ -90,9 +90,14 @@ export class SyncCluster implements SyncClusterView {
   // ------------------------------------------------------------------ nodes
 
   config(self: NodeId): SyncConfig {
-    const { isResuming = true, holdsAll = false, limits = { chunkBytes: 1 << 20, chunkKeys: 6, windowChunks: 3, windowBytes: 8 << 20 } } = this.options;
+    const {
+      isResuming = true,
+      holdsAll = false,
+      mode = "full",
+      limits = { chunkBytes: 1 << 20, chunkKeys: 6, windowChunks: 3, windowBytes: 8 << 20 },
+    } = this.options;
     const nonce = hashOf(utf8(`${self} ${++this.boots}`)).slice(0, 8);
-    return { cluster: CLUSTER, self, birth: BIRTH, members: this.ids, nonce, limits, timing: SYNC_TIMING, isResuming, holdsAll };
+    return { cluster: CLUSTER, self, birth: BIRTH, members: this.ids, nonce, limits, timing: SYNC_TIMING, isResuming, holdsAll, mode };
   }
 
   private makeCore(id: NodeId): SyncCore {

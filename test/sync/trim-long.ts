@@ -30,7 +30,7 @@ export function runTrimLong(nodes: 3 | 5, virtualMs: number, seed: number): Trim
     nodeCount: nodes,
     recording: false,
     keepCount: KEEP,
-    sync: { limits: DEFAULT_LIMITS, timing: SYNC_TIMING, isResuming: true, holdsAll: false },
+    sync: { limits: DEFAULT_LIMITS, timing: SYNC_TIMING, isResuming: true, mode: "full", holdsAll: false },
     flushMs: [0, 4],
   });
   const { world } = cluster;

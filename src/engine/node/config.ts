@@ -58,6 +58,8 @@ export type NodeConfig = {
   /** Ed25519 seed of this node's links. */
   readonly seed: Uint8Array;
   readonly merge: MergeConfig;
+  /** What this node asks for where it must copy another one's store: all of it, or what differs (sync.md section 4.5). */
+  readonly syncMode: "full" | "delta";
   /** Every setting in force, in the order of the file, with its origin. */
   readonly settings: readonly Setting[];
 };
@@ -95,6 +97,7 @@ export async function loadNode(dir: string): Promise<NodeConfig> {
   const name = node.take("name", nameForm);
   const listening = readListen(file.root.table("listen"));
   const mergeSection = file.root.table("merge");
+  const syncSection = file.root.table("sync");
   const memberSections = file.root.tables("member");
   if (memberSections.length > MEMBERS_MAX) memberSections[MEMBERS_MAX]?.refuse("name", `is member ${MEMBERS_MAX + 1}: at most ${MEMBERS_MAX}`);
   const members = memberSections.map(readMember).sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -104,7 +107,8 @@ export async function loadNode(dir: string): Promise<NodeConfig> {
   const [primary] = withRole("primary");
   if (primary === undefined) return file.refuse(0, "no member has the role primary");
   const knobs = readKnobs(mergeSection, withRole("secondary"), withRole("storage"));
-  for (const section of [file.root, cluster, node, mergeSection]) section.end();
+  const syncMode = syncSection.takeOr("mode", choiceForm("full", "delta"), "full");
+  for (const section of [file.root, cluster, node, mergeSection, syncSection]) section.end();
 
   const seed = readSeedFile(join(dir, IDENTITY_FILE));
   checkKey(node, seed, self);
@@ -129,7 +133,7 @@ export async function loadNode(dir: string): Promise<NodeConfig> {
     cosignerSeed: derivedSeed(seed, "cosigner"),
     receiptSeed: derivedSeed(seed, "receipt"),
   };
-  return { dir, clusterId, self, members, ...listening, seed, merge, settings: file.settings };
+  return { dir, clusterId, self, members, ...listening, seed, merge, syncMode, settings: file.settings };
 }
 
 /** Origin of the log `main` where none is configured. */

@@ -253,6 +253,7 @@ class OfflineCopy {
       limits: DEFAULT_LIMITS,
       timing: TIMING,
       isResuming: this.mode === "resume",
+      mode: "full",
       holdsAll: false,
     };
   }
@@ -275,7 +276,16 @@ class OfflineCopy {
   }
 }
 
-const FACTS = { epoch: EPOCH, leader: null, mustSync: false, isSettled: false, hasLeases: false, isTrimming: false, isNearlyFull: false, isFirstReign: false } as const;
+const FACTS = {
+  epoch: EPOCH,
+  leader: null,
+  mustSync: false,
+  isSettled: false,
+  hasLeases: false,
+  isTrimming: false,
+  isNearlyFull: false,
+  isFirstReign: false,
+} as const;
 
 /** A question through the pipe; one that finds nobody is as good as lost. */
 function carry(to: Pipe | undefined, from: NodeId, body: Request, answered: (answer: Answer) => void): void {

@@ -59,7 +59,7 @@ export type ReplicaHooks = {
 export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): Replica {
   const paxos = paxosConfig(node, birthOf(disk, node.dir));
   const registers = [{ log: node.merge.log, epoch: node.merge.epoch, primary: node.merge.primary }];
-  const core = assembleMember({ paxos, registers, sync: syncConfig(paxos), views: disk.views(), isNearlyFull: hooks.isSpaceLow });
+  const core = assembleMember({ paxos, registers, sync: syncConfig(paxos, node.syncMode), views: disk.views(), isNearlyFull: hooks.isSpaceLow });
   const links = new MemberLinks(node, hooks.linkLost);
   const applied = new AppliedReplica(core, disk);
   const trace = new ReplicaTrace();
@@ -148,8 +148,8 @@ function paxosConfig(node: NodeConfig, birth: Uint8Array): PaxosConfig {
   return { cluster: node.clusterId.slice(0, CLUSTER_BYTES), self: node.self.name, birth, members, timing: PAXOS_TIMING, keepCount: KEEP_COUNT };
 }
 
-function syncConfig({ cluster, self, birth, members }: PaxosConfig): SyncConfig {
+function syncConfig({ cluster, self, birth, members }: PaxosConfig, mode: SyncConfig["mode"]): SyncConfig {
   const byRank = [...members].sort((a, b) => a.rank - b.rank).map(({ id }) => id);
   const nonce = crypto.getRandomValues(new Uint8Array(NONCE_BYTES));
-  return { cluster, self, birth, members: byRank, nonce, limits: DEFAULT_LIMITS, timing: SYNC_TIMING, isResuming: true, holdsAll: false };
+  return { cluster, self, birth, members: byRank, nonce, limits: DEFAULT_LIMITS, timing: SYNC_TIMING, isResuming: true, holdsAll: false, mode };
 }

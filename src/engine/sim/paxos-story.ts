@@ -39,7 +39,8 @@ export class PaxosStory extends PaxosCluster {
   tracing = false;
   /** Requests of clients that did not wait. */
   readonly asked: Asked[] = [];
-  private readonly watched: SyncCheckers | null;
+  /** The checkers of synchronisation, where this world has it. */
+  readonly watched: SyncCheckers | null;
   private nextKey = 0;
 
   constructor(options: Omit<PaxosWorldOptions, "recording">) {

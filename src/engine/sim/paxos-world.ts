@@ -26,7 +26,7 @@ import { type WireCodec, World } from "./world.ts";
 export type PaxosWorld = World<MemberRequest, Answer, Request, Answer>;
 export type PaxosCall = ClientCall<Answer>;
 
-export type SyncProfile = Pick<SyncConfig, "limits" | "timing" | "isResuming" | "holdsAll">;
+export type SyncProfile = Pick<SyncConfig, "limits" | "timing" | "isResuming" | "holdsAll" | "mode">;
 
 export type PaxosWorldOptions = {
   readonly seed: number;

@@ -29,7 +29,8 @@ function makeWorld(words: Words): PaxosScene {
   if (nodeCount + spareCount > NODES_MAX) throw words.refuse(`${nodeCount + spareCount} nodes, at most ${NODES_MAX}`);
   const profile = words.oneOf("profile", ["none", "seed", "default"], "none");
   const chunkKeys = words.count("chunk-keys", 2_000);
-  const sync = profileNamed(profile, chunkKeys);
+  const mode = words.oneOf("mode", ["full", "delta"], "full");
+  const sync = profileNamed(profile, chunkKeys, mode);
   const story = new PaxosStory({ seed, nodeCount, spareCount, keepCount, timing: { trimWaitMs }, ...(sync === null ? {} : { sync }) });
   story.begin(last, laggardsOf(words));
   return { world: story.world, story };
@@ -45,10 +46,10 @@ function laggardsOf(words: Words): Laggards | null {
 }
 
 /** `seed` is the letter of seed 002: everything held, one chunk at a time, no resume. */
-function profileNamed(name: "none" | "seed" | "default", chunkKeys: number): SyncProfile | null {
+function profileNamed(name: "none" | "seed" | "default", chunkKeys: number, mode: SyncProfile["mode"]): SyncProfile | null {
   if (name === "none") return null;
   const isSeed = name === "seed";
-  return { limits: { ...(isSeed ? SEED_LIMITS : DEFAULT_LIMITS), chunkKeys }, timing: SYNC_TIMING, isResuming: !isSeed, holdsAll: isSeed };
+  return { limits: { ...(isSeed ? SEED_LIMITS : DEFAULT_LIMITS), chunkKeys }, timing: SYNC_TIMING, isResuming: !isSeed, holdsAll: isSeed, mode };
 }
 
 const conditions: readonly Condition<PaxosScene>[] = [
@@ -118,7 +119,9 @@ export const syncArea: Area = defineArea<PaxosScene>({
   name: "sync",
   summary: "replicas that decide by Paxos: elections, leases, versions, trim",
   example: "world sync nodes=3 seed=7",
-  forms: ["[nodes=3] [spares=0] [seed=1] [last=1] [keep=500] [trim-wait=60000] [profile=none|seed|default] [chunk-keys=2000] [laggard=c,d(1)]"],
+  forms: [
+    "[nodes=3] [spares=0] [seed=1] [last=1] [keep=500] [trim-wait=60000] [profile=none|seed|default] [chunk-keys=2000] [mode=full|delta] [laggard=c,d(1)]",
+  ],
   makeWorld,
   verbs: [...paxosVerbs, ...syncVerbs],
   conditions,

@@ -37,7 +37,15 @@ export type SyncClusterView = {
 };
 
 /** What a disk says, read once for each change of it. */
-type OnDisk = { readonly disk: DiskImage; readonly last: number; readonly flagged: boolean; readonly floor: number; readonly row: CursorRow | null };
+type OnDisk = {
+  readonly disk: DiskImage;
+  readonly last: number;
+  readonly flagged: boolean;
+  readonly floor: number;
+  readonly row: CursorRow | null;
+  /** `replicated` as the delta copy under way found it. */
+  readonly found: Tree;
+};
 
 export class SyncCheckers {
   /** Set by whoever spoils a copy on purpose: then a failed verification is no surprise. */
@@ -61,7 +69,7 @@ export class SyncCheckers {
       const disk = cluster.diskOf(id);
       const before = this.seen.get(id);
       if (disk !== before?.disk) {
-        const now = readDisk(disk, id);
+        const now = readDisk(disk, id, before);
         this.seen.set(id, now);
         const wrong = this.checkDisk(now, before);
         if (wrong !== null) return `${wrong} (${id})`;
@@ -70,7 +78,9 @@ export class SyncCheckers {
       const wrong = state === null ? null : this.checkPromises(id, state, first);
       if (wrong !== null) return `${wrong} (${id})`;
     }
-    return !this.damaged && cluster.markCount("sync.alarm") > 0 ? "I11 a verification failed and nothing was damaged" : null;
+    return !this.damaged && cluster.markCount("sync.mismatch") + cluster.markCount("sync.alarm") > 0
+      ? "I11 a verification failed and nothing was damaged"
+      : null;
   }
 
   /** A disk was lost, or an older copy put in its place: what it once said binds it no more. */
@@ -81,7 +91,7 @@ export class SyncCheckers {
   private checkDisk(now: OnDisk, before: OnDisk | undefined): string | null {
     const { replicated } = now.disk.dbs;
     if (before !== undefined && before.disk.dbs.local === now.disk.dbs.local && before.disk.dbs.replicated === replicated) return null;
-    if (now.flagged) return this.checkCopy(replicated, now.row);
+    if (now.flagged) return this.checkCopy(replicated, now);
     if (before !== undefined && !before.flagged && now.last < before.last) return `I8 it had version ${before.last}, has ${now.last}, and no flag`;
     if (now.last < now.floor) return `I12 serves ${now.last}, below its floor ${now.floor}`;
     if (before !== undefined && replicated === before.disk.dbs.replicated && !before.flagged) return null;
@@ -92,13 +102,16 @@ export class SyncCheckers {
   }
 
   /** I9: what was copied is the state of its snapshot; nothing is there that a snapshot did not bring. */
-  private checkCopy(replicated: Tree, row: CursorRow | null): string | null {
+  private checkCopy(replicated: Tree, { row, found }: OnDisk): string | null {
     if (row === null || this.damaged) return null; // between flag and clear, or cleared: nothing of it will be believed
     if (row.oldest !== row.version || row.position !== row.version) return this.checkMixture(replicated, row);
     const tree = this.cluster.treeAt(row.version);
     if (tree === undefined) return null;
+    if (row.isDelta && row.cursor !== null && !sameIterators(treeIterate(replicated, row.cursor), treeIterate(found, row.cursor)))
+      return `I9 behind the cursor: not the rows that were here before version ${row.version} was copied`;
+    const has = row.isDelta && row.cursor !== null ? treeIterate(replicated, undefined, row.cursor) : treeIterate(replicated);
     const want = row.cursor === null ? treeIterate(tree) : treeIterate(tree, undefined, row.cursor);
-    return sameIterators(treeIterate(replicated), want) ? null : `I9 up to chunk ${row.number}: not the rows of version ${row.version}`;
+    return sameIterators(has, want) ? null : `I9 up to chunk ${row.number}: not the rows of version ${row.version}`;
   }
 
   private checkMixture(replicated: Tree, row: CursorRow): string | null {
@@ -146,10 +159,13 @@ export class SyncCheckers {
   }
 }
 
-function readDisk(disk: DiskImage, id: NodeId): OnDisk {
+function readDisk(disk: DiskImage, id: NodeId, before: OnDisk | undefined): OnDisk {
   const snap = new DiskSnapshot(disk, id);
   const { last } = historyOf(treeSnapshot(disk.dbs.replicated, id));
-  return { disk, last, flagged: syncRows.flag(snap) !== null, floor: syncRows.floor(snap), row: syncRows.cursor(snap) };
+  const row = syncRows.cursor(snap);
+  const isSame = before?.row?.isDelta === true && row?.isDelta === true && equalBytes(before.row.transfer, row.transfer) && before.row.version === row.version;
+  const found = isSame ? before.found : disk.dbs.replicated;
+  return { disk, last, flagged: syncRows.flag(snap) !== null, floor: syncRows.floor(snap), row, found };
 }
 
 const sameRows = (a: Tree, b: Tree): boolean => a === b || (treeCount(a) === treeCount(b) && sameIterators(treeIterate(a), treeIterate(b)));

@@ -53,6 +53,7 @@ class SyncSeedRun {
         limits: { chunkBytes: 1_024, chunkKeys: 1 + nextBelow(this.dice, 8), windowChunks: isSeedProfile ? 1 : 4, windowBytes: 8_192 },
         timing: TIMING,
         isResuming: !isSeedProfile,
+        mode: "full",
         holdsAll: isSeedProfile,
       },
       flushMs: [0, nextOf(this.dice, [2, 30])],

@@ -2,10 +2,12 @@
  * Verbs of store synchronisation for stories and the REPL: where each node stands, and an operator's wish to have a store
  * replaced. Everything else happens by itself.
  */
-import type { Snapshot } from "../base/effects.ts";
+import { utf8 } from "../base/bytes.ts";
+import type { Op, Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
-import { localKeys } from "../store/keys.ts";
+import { localKeys, replicatedKeys } from "../store/keys.ts";
+import { applyBatch } from "../store/memory.ts";
 import { KEY_BYTES_MAX } from "../store/types.ts";
 import { historyIn } from "../store/versions.ts";
 import type { ProgressStatus } from "../sync/progress.ts";
@@ -63,13 +65,34 @@ export const syncVerbs: readonly Verb<PaxosScene>[] = [
       });
     },
   },
+  {
+    name: "sync spoil",
+    forms: ["NODE KEY"],
+    example: "sync spoil c k3",
+    summary: "another value for a key of the service kv, behind the node's back and with a right checksum: only comparing stores tells",
+    run({ story }, words) {
+      const id = words.node("node");
+      return [spoil(story, id, words.text("key"))];
+    },
+  },
 ];
+
+/** A wrong row that nobody's checksum tells: only a comparison with the provider's can. */
+function spoil(story: PaxosStory, id: NodeId, name: string): string {
+  if (story.watched !== null) story.watched.damaged = true; // a failed verification is no surprise from here on
+  const row: Op = { op: "put", key: replicatedKeys.kv(utf8(name)), value: utf8("of nobody") };
+  story.world.changeDisk(id, (disk) => ({ ...disk, dbs: { ...disk.dbs, replicated: applyBatch(disk.dbs.replicated, [row], 1) } }));
+  return `${id}: ${name} is another value, with a right checksum`;
+}
 
 function statusLines(story: PaxosStory, id: NodeId): string[] {
   const state = story.syncOf(id);
   if (state === null) return [`${id}: ${story.isUp(id) ? "without synchronisation" : "down"}`];
   const { phase, provider, synchronizing, floor, copy, provides, holds, heldFrom } = statusOf(state, story.upMs(id));
-  const copied = copy === null ? "" : `, ${copy.complete ? "every key" : `${copy.chunks} chunks`} of ${copy.version} durable${progressText(copy.progress)}`;
+  const copied =
+    copy === null
+      ? ""
+      : `, ${copy.complete ? "every key" : `${copy.chunks} ${copy.mode === "delta" ? "steps" : "chunks"}`} of ${copy.version} durable${progressText(copy.progress)}`;
   return [
     `${id}: ${phase}${provider === null ? "" : ` from ${provider}`}${synchronizing ? `, flag on, floor ${floor}` : ""}${copied}`,
     ...provides.map((each) => `  to ${each.to}: ${transferText(each)}`),

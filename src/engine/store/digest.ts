@@ -91,6 +91,35 @@ export function digestTreeOf(snapshot: StoreSnapshot, seed: number): DigestNode 
   return finishDigest(build);
 }
 
+/** A node of a tree by its level and last key, and the last key before it. Null where there is no such node. */
+export function findNode(root: DigestNode, level: number, end: Uint8Array): { readonly node: DigestNode; readonly after: Uint8Array | null } | null {
+  let node = root;
+  let after: Uint8Array | null = null;
+  while (node.level > level) {
+    const at = childAt(node.children, end);
+    after = node.children[at - 1]?.end ?? after;
+    const child = node.children[at];
+    if (child === undefined) return null;
+    node = child;
+  }
+  return node.level === level && node.end !== null && equalBytes(node.end, end) ? { node, after } : null;
+}
+
+/** The rows of a run. */
+export const rowsBetween = (snapshot: StoreSnapshot, after: Uint8Array | null, end: Uint8Array, limit?: number): ReturnType<StoreSnapshot["stored"]> =>
+  snapshot.stored(after === null ? undefined : justBehind(after), justBehind(end), limit === undefined ? {} : { limit });
+
+/** A short digest of one row, for lists that are compared once: SHA-256 over salt, key and stamp, cut to `length` bytes. */
+export function itemDigest(salt: Uint8Array, key: Uint8Array, stored: Uint8Array, length: number): Uint8Array {
+  const item = new Uint8Array(salt.length + key.length + STAMP_BYTES);
+  item.set(salt);
+  item.set(key, salt.length);
+  for (let i = 0; i < STAMP_BYTES; i++) item[salt.length + key.length + i] = stored[STAMP_AT + i] as number;
+  const full = new Uint8Array(32);
+  Bun.SHA256.hash(item, full);
+  return full.slice(0, length);
+}
+
 /** The tree beside one store: told of every commit, it answers for the newest state at the cost of what changed. */
 export class DigestTree {
   private readonly seed: number;

@@ -4,6 +4,7 @@
  */
 import { concatBytes, u64be, utf8 } from "../base/bytes.ts";
 import type { LogId } from "../base/ids.ts";
+import { KEY_BYTES_MAX } from "./types.ts";
 
 const tagBytes = new Map<string, Uint8Array>();
 
@@ -115,6 +116,20 @@ const logTags: Readonly<Record<string, readonly [owner: string, what: string]>> 
   i: ["log", "hash index"],
   j: ["merge", "storage hash index"],
 };
+
+/** No key comes behind it. */
+export const LAST_KEY = new Uint8Array(KEY_BYTES_MAX).fill(0xff);
+
+/** The first key behind this one that a store may hold; null where there is none. */
+export function keyBehind(key: Uint8Array): Uint8Array | null {
+  if (key.length < KEY_BYTES_MAX) return concatBytes(key, Uint8Array.of(0));
+  let end = key.length;
+  while (end > 0 && key[end - 1] === 0xff) end--;
+  if (end === 0) return null;
+  const next = key.slice(0, end);
+  next[end - 1] = (next[end - 1] as number) + 1;
+  return next;
+}
 
 /** Which module wrote this key, and what it is. */
 export function keyOwner(db: string, raw: Uint8Array): { owner: string; what: string } {

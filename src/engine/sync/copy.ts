@@ -10,6 +10,7 @@ import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
 import type { RequestOf } from "../wire/messages.ts";
+import { walkOn } from "./delta.ts";
 import { afterCopy } from "./finish.ts";
 import { unpack } from "./packer.ts";
 import { count } from "./progress.ts";
@@ -98,5 +99,6 @@ export function onCopied(turn: Turn): void {
   requester.backoffMs = 0;
   if (requester.phase !== "copying") return;
   if (requester.cursor?.cursor === null) afterCopy(turn);
+  else if (requester.walk !== null) walkOn(turn);
   else copyNext(turn);
 }

@@ -13,7 +13,7 @@ import { finishDigest } from "../store/digest.ts";
 import { hashAt, hashOf, historyIn, replicatedOf } from "../store/versions.ts";
 import type { AnswerOf } from "../wire/messages.ts";
 import { applyOps, decodeNext, syncRows } from "./records.ts";
-import { abandon, closeScan, forget, probe, startOver } from "./requester.ts";
+import { abandon, closeScan, forget, probe } from "./requester.ts";
 import { newScan, scanOn } from "./scan.ts";
 import { enterRequester, scopeOf, send, type Turn, timingOf, write } from "./state.ts";
 
@@ -130,7 +130,7 @@ export function onScan(turn: Turn): void {
   const { last } = historyIn(turn.snap);
   if (!mutant("sync.flag-off-unverified")) {
     if (!equalBytes(digest, verify.root) || last !== verify.version) {
-      startOver(turn, `root ${toHex(digest)} at ${last}, ${requester.provider} has ${toHex(verify.root)} at ${verify.version}`);
+      amend(turn, `root ${toHex(digest)} at ${last}, ${requester.provider} has ${toHex(verify.root)} at ${verify.version}`);
       return;
     }
     if (last < requester.floor && !mutant("sync.floor-ignored")) {
@@ -143,6 +143,38 @@ export function onScan(turn: Turn): void {
   write(turn, "finish", { db: "local", batch });
 }
 
+/**
+ * A copy that proved wrong. What differs is fetched, once, from whoever can provide; where that does not help, nothing of
+ * the copy is believed, another provider is asked, and somebody should look.
+ */
+function amend(turn: Turn, text: string): void {
+  const { requester } = turn.state;
+  if (requester.isRepairing) {
+    startOver(turn, text);
+    return;
+  }
+  mark(turn, "sync.mismatch", text);
+  requester.isRepairing = true;
+  again(turn, 0);
+}
+
+function startOver(turn: Turn, text: string): void {
+  const { requester } = turn.state;
+  mark(turn, "sync.alarm", text);
+  requester.isRepairing = false;
+  requester.avoidsDelta = true;
+  again(turn, wrongMs(turn));
+}
+
+function again(turn: Turn, avoidMs: number): void {
+  abandon(turn, "digest-mismatch", avoidMs);
+  turn.state.requester.cursor = null;
+  write(turn, "restart", { db: "local", batch: [syncRows.dropCursor()] });
+}
+
+/** A provider that gave a copy with a wrong root, or one that this node may not take, is passed over for so long. */
+const wrongMs = (turn: Turn): number => 2 * timingOf(turn).patienceMs;
+
 /** The flag fell, durably: what is left is ordinary recovery. */
 export function onFinished(turn: Turn): void {
   const { state, snap } = turn;
@@ -154,6 +186,8 @@ export function onFinished(turn: Turn): void {
   requester.durable = null;
   requester.cursor = null;
   requester.isForced = false;
+  requester.isRepairing = false;
+  requester.avoidsDelta = false;
   state.synced = last;
   mark(turn, "sync.flag-off", `flag off at ${last}`);
   if (provider !== null && transfer !== null) send(turn, provider, { kind: "sync.done", ...scopeOf(turn), transfer, version: last }, { what: "told" });

@@ -12,15 +12,17 @@ import { mutant } from "../base/mutant.ts";
 import { newDigestBuild } from "../store/digest.ts";
 import { hashAt, historyIn, historyOf, replicatedOf } from "../store/versions.ts";
 import type { AnswerOf, RequestOf } from "../wire/messages.ts";
+import { MODE_DELTA } from "../wire/sync-messages.ts";
 import { adjust, isDue } from "./rate.ts";
 import { chainHash } from "./records.ts";
-import { seedOf } from "./scan.ts";
+import { newScan, seedOf } from "./scan.ts";
 import { factsOf, type ProviderPhase, providerTransitions, scopeOf, send, TRANSFERS_MAX, type Transfer, type Turn, timingOf } from "./state.ts";
 
 const BUSY_MS = 1_000;
 const ID_BYTES = 8;
-export const timerOf = (transfer: Transfer, what: "hold" | "renew" | "expire" | "stall" | "pack" | "drain" | "scan"): string => `y.${transfer.name}.${what}`;
-const TIMERS = ["hold", "renew", "expire", "stall", "pack", "drain", "scan"] as const;
+export const timerOf = (transfer: Transfer, what: "hold" | "renew" | "expire" | "stall" | "pack" | "drain" | "scan" | "tree"): string =>
+  `y.${transfer.name}.${what}`;
+const TIMERS = ["hold", "renew", "expire", "stall", "pack", "drain", "scan", "tree"] as const;
 
 export function onSyncReq(turn: Turn, id: number, from: NodeId, body: RequestOf<"sync.req">): void {
   const { state, snap } = turn;
@@ -57,6 +59,10 @@ export function onSyncReq(turn: Turn, id: number, from: NodeId, body: RequestOf<
       creditChunks: 0,
       creditBytes: 0,
       sentBytes: 0,
+      isDelta: body.mode === MODE_DELTA,
+      treeScan: null,
+      tree: null,
+      question: null,
       limitedBy: "disk",
     },
     ...{ drainSinceMs: 0, scan: null, asks: [] },
@@ -73,6 +79,7 @@ function objection(turn: Turn, body: RequestOf<"sync.req">): string | null {
   const { requester, config } = state;
   if (!equalBytes(body.cluster, config.cluster)) return "foreign";
   if (requester.flag !== null && !mutant("sync.provide-flagged")) return "provider-syncing";
+  if (body.mode > MODE_DELTA) return "mode";
   if (factsOf(turn).leader === null) return "no-leader";
   if (historyIn(snap).last < body.floor && !mutant("sync.floor-ignored")) return "behind";
   return state.transfers.size >= TRANSFERS_MAX ? "busy" : null;
@@ -222,13 +229,20 @@ export function takeView(turn: Turn, transfer: Transfer): void {
   const { first, last } = historyOf(rows);
   transfer.version = last;
   const { keyCount: keys, liveBytes: bytes } = views.stat();
-  transfer.build = isFirst ? newDigestBuild(seedOf(turn.state.config)) : null;
+  transfer.tree = null;
+  transfer.question = null;
+  transfer.treeScan = transfer.isDelta ? newScan(turn.state.config, transfer.view, last) : null;
+  if (transfer.isDelta) arm(turn, timerOf(transfer, "tree"), 0);
+  transfer.build = isFirst && !transfer.isDelta ? newDigestBuild(seedOf(turn.state.config)) : null;
   const hash = hashAt(rows, last) ?? chainHash();
   const about = { transfer: transfer.id, version: last, hash, first, keys, bytes, limits: transfer.limits };
   transfer.start = { kind: "sync.start", ...scopeOf(turn), ...about };
   mark(turn, "sync.snapshot", `snapshot at ${last}`);
   sendStart(turn, transfer, transfer.start);
 }
+
+/** What it pins grows with every commit. */
+export const isViewOld = (turn: Turn, { viewSinceMs }: Transfer): boolean => turn.upMs - viewSinceMs > timingOf(turn).snapshotAgeMaxMs;
 
 export function sendStart(turn: Turn, transfer: Transfer, start: RequestOf<"sync.start">): void {
   send(turn, transfer.requester, start, { what: "start", transfer: transfer.name, number: start.version });

@@ -17,7 +17,7 @@ const flagFields = {
   transfer: fixed(8),
   /** An operator's wish, not distance: this store may be one of the copies that made a version chosen. */
   isForced: flag,
-  /** Written by the commit that cleared: before it the store is whole. */
+  /** Written by the commit that cleared, or before the first difference is taken: before it the store is whole. */
   isCleared: flag,
 };
 const flagRecord = record("synchronizing", flagFields);
@@ -39,6 +39,8 @@ const cursorFields = {
   /** Versions up to `position` were replayed over the copy. Invariant: oldest ≤ position. */
   position: u53,
   positionHash: fixed(32),
+  /** Nothing was cleared: rows from `cursor` on are what they were. Of no use to a copy that goes on: it walks again. */
+  isDelta: flag,
 };
 const cursorRecord = record("sync cursor", cursorFields);
 /** How far the copy is durable; written in the commit that stored what it covers. */

@@ -8,18 +8,20 @@ import { answer, arm, disarm, mark } from "../base/effect-list.ts";
 import type { Batch } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
-import { KEY_BYTES_MAX } from "../store/types.ts";
+import { LAST_KEY } from "../store/keys.ts";
 import { historyIn } from "../store/versions.ts";
 import type { AnswerOf, RequestOf } from "../wire/messages.ts";
+import { MODE_DELTA, MODE_FULL } from "../wire/sync-messages.ts";
 import { candidates, isInfeasible, neededFloor } from "./choose.ts";
 import { newProgress } from "./progress.ts";
 import { closeTransfers } from "./provider.ts";
 import { type CursorRow, syncRows } from "./records.ts";
+import { seedOf } from "./scan.ts";
 import { enterRequester, factsOf, type Reply, type Requester, scopeOf, send, type Turn, timingOf, write } from "./state.ts";
+import { newWalk } from "./walk.ts";
 
 export const NO_DIGEST = new Uint8Array(32);
 const FIRST_KEY = new Uint8Array(0);
-const LAST_KEY = new Uint8Array(KEY_BYTES_MAX).fill(0xff);
 /** One commit, and no row is read for it: a store whose rows are damaged can be cleared too. */
 const CLEAR: Batch = [
   { op: "delRange", key: FIRST_KEY, end: LAST_KEY },
@@ -101,13 +103,22 @@ function ask(turn: Turn, peer: NodeId): void {
   const { config, requester } = turn.state;
   const own = historyIn(turn.snap);
   const { cursor } = requester;
+  requester.isDelta = wantsDelta(turn, own.last);
   const resume =
-    cursor === null || !config.isResuming ? null : { oldest: cursor.oldest, oldestHash: cursor.oldestHash, version: cursor.version, cursor: cursor.cursor };
+    cursor === null || cursor.isDelta || requester.isDelta || !config.isResuming
+      ? null
+      : { oldest: cursor.oldest, oldestHash: cursor.oldestHash, version: cursor.version, cursor: cursor.cursor };
   enterRequester(turn.state, "requested");
   requester.provider = peer;
-  const wants = { mode: 0, last: own.last, floor: neededFloor(turn.state, own), resume, limits: config.limits };
+  const wants = { mode: requester.isDelta ? MODE_DELTA : MODE_FULL, last: own.last, floor: neededFloor(turn.state, own), resume, limits: config.limits };
   send(turn, peer, { kind: "sync.req", ...scopeOf(turn), ...wants }, { what: "grant" });
   arm(turn, "x.patience", timingOf(turn).patienceMs);
+}
+
+/** A store that is there, and not what an interrupted copy left, is worth comparing. */
+function wantsDelta({ state: { config, requester } }: Turn, last: number): boolean {
+  if (requester.avoidsDelta || (requester.cursor !== null && !requester.cursor.isDelta)) return false;
+  return requester.isRepairing || (config.mode === "delta" && last > 0);
 }
 
 /** From here on this node abstains. Flag, floor and all that Paxos promised are durable before one key is cleared. */
@@ -144,11 +155,8 @@ export function onFlagged(turn: Turn): void {
     begin(turn);
     return;
   }
-  if (!requester.isForced) {
-    clear(turn);
-    return;
-  }
-  probe(turn);
+  if (requester.isForced) probe(turn);
+  else makeRoom(turn);
 }
 
 /** This node may hold one of the copies that made a version chosen: it goes only when enough others show that they have it. */
@@ -159,7 +167,7 @@ function confirm(turn: Turn): void {
   if (count < majorityOf(turn)) return;
   disarm(turn, "x.probe");
   mark(turn, "sync.confirmed", `${count} others have ${requester.floor}: this store may be cleared`);
-  clear(turn);
+  makeRoom(turn);
 }
 
 function othersWith({ state }: Turn, version: number): number {
@@ -169,6 +177,18 @@ function othersWith({ state }: Turn, version: number): number {
 }
 
 const majorityOf = ({ state }: Turn): number => Math.floor(state.config.members.length / 2) + 1;
+
+/** Room for rows: an empty store, or what is here already. */
+function makeRoom(turn: Turn): void {
+  const { requester } = turn.state;
+  requester.isCleared = requester.isDelta;
+  if (!requester.isDelta) {
+    clear(turn);
+    return;
+  }
+  mark(turn, "sync.kept", `flag and floor ${requester.floor} durable, and nothing cleared: what differs is fetched`);
+  begin(turn);
+}
 
 function clear(turn: Turn): void {
   const { flag } = turn.state.requester;
@@ -216,6 +236,10 @@ export function begin(turn: Turn): void {
     mark(turn, "sync.start-late", `a snapshot at ${version} after one at ${cursor.version}`);
     return;
   }
+  if (requester.isDelta) {
+    beginWalk(turn, transfer, start);
+    return;
+  }
   requester.cursor =
     cursor === null
       ? freshCursor(transfer, version, hash)
@@ -230,6 +254,34 @@ export function begin(turn: Turn): void {
   answer(turn, start.id, chunkAck(turn, requester.cursor));
 }
 
+/** A walk of the snapshot, from its first key: what an earlier one made equal is passed. From here on the store is not whole. */
+function beginWalk(turn: Turn, transfer: Uint8Array, { id, body }: NonNullable<Requester["start"]>): void {
+  const { state, ports, upMs } = turn;
+  const { requester } = state;
+  requester.start = null;
+  if (requester.walk?.version === body.version && requester.cursor !== null) {
+    answer(turn, id, chunkAck(turn, requester.cursor)); // told twice
+    return;
+  }
+  closeWalk(turn);
+  requester.cursor = { ...freshCursor(transfer, body.version, body.hash), isDelta: true };
+  if (requester.phase === "clearing") enterRequester(state, "copying");
+  const flag = requester.flag === null ? [] : [syncRows.putFlag({ ...requester.flag, isCleared: true })];
+  write(turn, "begin", { db: "local", batch: [...flag, syncRows.putCursor(requester.cursor)] });
+  answer(turn, id, chunkAck(turn, requester.cursor));
+  requester.progress = newProgress(body, { keyCount: 0, liveBytes: 0 }, upMs);
+  requester.walk = newWalk({ version: body.version, salt: transfer, view: ports.views.open(), seed: seedOf(state.config) });
+  arm(turn, "x.walk", 0);
+}
+
+export function closeWalk(turn: Turn): void {
+  const { requester } = turn.state;
+  if (requester.walk !== null) turn.ports.views.close(requester.walk.view);
+  requester.walk = null;
+  requester.question = null;
+  disarm(turn, "x.walk", "x.ask");
+}
+
 const freshCursor = (transfer: Uint8Array, version: number, hash: Uint8Array): CursorRow => ({
   transfer,
   oldest: version,
@@ -240,6 +292,7 @@ const freshCursor = (transfer: Uint8Array, version: number, hash: Uint8Array): C
   digest: NO_DIGEST,
   position: version,
   positionHash: hash,
+  isDelta: false,
 });
 
 /** What is durable, and room for more. */
@@ -300,21 +353,11 @@ export function onWithdrawn(turn: Turn): void {
   if (requester.phase === "probing") probe(turn);
 }
 
-/** A copy that proved wrong: nothing of it is believed, another provider is asked, somebody should look. */
-export function startOver(turn: Turn, text: string): void {
-  mark(turn, "sync.alarm", text);
-  abandon(turn, "digest-mismatch", wrongMs(turn));
-  turn.state.requester.cursor = null;
-  write(turn, "restart", { db: "local", batch: [syncRows.dropCursor()] });
-}
-
-/** A provider that gave a copy with a wrong root, or one that this node may not take, is passed over for so long. */
-const wrongMs = (turn: Turn): number => 2 * timingOf(turn).patienceMs;
-
 /** All that belongs to one transfer. */
 export function forget(turn: Turn): void {
   const { requester } = turn.state;
   closeScan(turn);
+  closeWalk(turn);
   requester.provider = null;
   requester.transfer = null;
   requester.start = null;

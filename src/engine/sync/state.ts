@@ -7,12 +7,13 @@
 import type { Effect, Event, Snapshot } from "../base/effects.ts";
 import type { Hash, NodeId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
-import type { DigestBuild } from "../store/digest.ts";
+import type { DigestBuild, DigestNode } from "../store/digest.ts";
 import type { StoreSnapshot } from "../store/types.ts";
 import type { Answer, AnswerOf, Request, RequestOf } from "../wire/messages.ts";
 import { beginWrite, type Progress, type ViewStat } from "./progress.ts";
 import { newRate, type Rate } from "./rate.ts";
 import type { CursorRow, FlagRow } from "./records.ts";
+import type { Walk } from "./walk.ts";
 
 export type Limits = { readonly chunkBytes: number; readonly chunkKeys: number; readonly windowChunks: number; readonly windowBytes: number };
 
@@ -75,6 +76,8 @@ export type SyncConfig = {
   readonly isResuming: boolean;
   /** Hold everything from the first version on, not from the snapshot on: the seed profile. */
   readonly holdsAll: boolean;
+  /** What a node asks for that has a store: all of another's, or what differs. */
+  readonly mode: "full" | "delta";
 };
 
 export const MIB = 1_024 * 1_024;
@@ -190,6 +193,16 @@ export type Requester = {
   /** The grant goes on from the cursor. */
   resumes: boolean;
   isCleared: boolean;
+  /** Asked for differences only. */
+  isDelta: boolean;
+  /** Roots were unequal: what differs is fetched, once. */
+  isRepairing: boolean;
+  /** Until a sync ended well: differences were refused, or did not help. */
+  avoidsDelta: boolean;
+  /** Of a delta copy. */
+  walk: Walk | null;
+  /** Of its questions the one on its way. */
+  question: { readonly requestId: number; readonly body: RequestOf<"sync.range-req"> | RequestOf<"sync.range-want"> } | null;
   /** SYNC_START that waits for the clear: its request, to be answered by CHUNK_ACK 0. */
   start: { readonly id: number; readonly body: RequestOf<"sync.start"> } | null;
   /** Chunks not stored yet, by number. Bounded by the window. */
@@ -233,6 +246,12 @@ export type Transfer = {
   view: number | null;
   viewSinceMs: number;
   version: number;
+  /** The requester walks this node's digest tree of the snapshot. */
+  readonly isDelta: boolean;
+  treeScan: Scan | null;
+  tree: DigestNode | null;
+  /** What the requester asked and was not answered yet. */
+  question: { readonly id: number; readonly body: RequestOf<"sync.range-req"> | RequestOf<"sync.range-want"> } | null;
   /** Digest of what was packed, while that is everything. */
   build: DigestBuild | null;
   /** What is sent again until the requester says where it stands. */
@@ -269,7 +288,7 @@ export type Hold = {
 };
 
 export type Asked =
-  | { readonly what: "probe" | "grant" | "recent" | "verify" | "keepalive" | "told" }
+  | { readonly what: "probe" | "grant" | "recent" | "verify" | "range" | "keepalive" | "told" }
   | { readonly what: "hold" | "start" | "chunk"; readonly transfer: string; readonly number: number };
 
 export type WritePurpose = "flag" | "clear" | "begin" | "copy" | "replay" | "finish" | "restart" | "withdraw";
@@ -312,6 +331,11 @@ export const initialSync = (config: SyncConfig): SyncState => ({
     transfer: null,
     resumes: false,
     isCleared: false,
+    isDelta: false,
+    isRepairing: false,
+    avoidsDelta: false,
+    walk: null,
+    question: null,
     start: null,
     waiting: new Map(),
     awaited: 0,

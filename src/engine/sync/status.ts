@@ -17,6 +17,7 @@ export type SyncStatus = {
   readonly provider: string | null;
   /** Of the copy under way, as far as it is durable; `progress` is null while nothing comes. */
   readonly copy: {
+    readonly mode: "full" | "delta";
     readonly version: number;
     readonly chunks: number;
     readonly complete: boolean;
@@ -53,6 +54,7 @@ export function statusOf(state: SyncState, upMs: number): SyncStatus {
       durable === null
         ? null
         : {
+            mode: durable.isDelta ? ("delta" as const) : ("full" as const),
             ...{ version: durable.version, chunks: durable.number, complete: durable.cursor === null, replayedTo: durable.position },
             progress: progress === null ? null : progressStatus(progress, upMs),
           },

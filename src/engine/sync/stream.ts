@@ -11,7 +11,7 @@ import { batchOf, historyIn, historyOf, recentBatches, replicatedOf } from "../s
 import type { AnswerOf, Request, RequestOf } from "../wire/messages.ts";
 import { SYNC_RECENT_COUNT_MAX, TOP_DIGESTS_MAX } from "../wire/sync-messages.ts";
 import { pack } from "./packer.ts";
-import { abort, adjustRate, close, endHold, enter, sendStart, takeView, timerOf } from "./provider.ts";
+import { abort, adjustRate, close, endHold, enter, isViewOld, sendStart, takeView, timerOf } from "./provider.ts";
 import { spend, waitMs } from "./rate.ts";
 import { chainHash } from "./records.ts";
 import { newScan, scanOn } from "./scan.ts";
@@ -50,8 +50,8 @@ export function onChunkAck(turn: Turn, transfer: Transfer, isStart: boolean, ack
 
 /** Packs and sends one chunk, and comes back for the next: packing yields to whatever else waits. */
 export function pump(turn: Turn, transfer: Transfer): void {
-  if (transfer.phase !== "streaming" || !transfer.isReady || transfer.at === null || transfer.view === null) return;
-  if (turn.upMs - transfer.viewSinceMs > timingOf(turn).snapshotAgeMaxMs) {
+  if (transfer.phase !== "streaming" || !transfer.isReady || transfer.isDelta || transfer.at === null || transfer.view === null) return;
+  if (isViewOld(turn, transfer)) {
     if (transfer.flying.size > 0) return; // first what is on its way: then the requester's cursor is ours
     mark(turn, "sync.snapshot-old", `snapshot ${transfer.version} is too old`);
     takeView(turn, transfer);
@@ -116,9 +116,11 @@ export function onStall(turn: Turn, transfer: Transfer): void {
 
 function drain(turn: Turn, transfer: Transfer): void {
   enter(transfer, "draining");
-  disarm(turn, timerOf(transfer, "expire"), timerOf(transfer, "stall"), timerOf(transfer, "pack"));
+  disarm(turn, timerOf(transfer, "expire"), timerOf(transfer, "stall"), timerOf(transfer, "pack"), timerOf(transfer, "tree"));
   if (transfer.view !== null) turn.ports.views.close(transfer.view);
   transfer.view = null;
+  transfer.tree = null;
+  transfer.treeScan = null;
   transfer.drainSinceMs = turn.upMs;
   mark(turn, "sync.draining", `${transfer.requester} has all of ${transfer.version}`);
   endHold(turn, transfer);
@@ -139,6 +141,7 @@ export function onDrainAsk(
     return;
   }
   stayAlive(turn, transfer);
+  if (body.kind === "sync.done" && transfer.phase === "streaming" && transfer.isDelta) drain(turn, transfer); // it asked for the last chunk itself
   const noted = { kind: "sync.noted", ...scopeOf(turn), transfer: transfer.id } as const;
   if (body.kind === "sync.recent-req") answer(turn, id, recent(turn, transfer, body.from));
   else if (body.kind === "sync.verify-req") verify(turn, transfer, id);

@@ -12,10 +12,12 @@ import { historyIn } from "../store/versions.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import { syncRequests } from "../wire/sync-messages.ts";
 import { onChunk, onCopied } from "./copy.ts";
+import { askAgain, onRangeDigests, onRangeRows, onWalkTimer } from "./delta.ts";
 import { onFinished, onRecent, onReplayed, onScan, onVerify, replayAgain } from "./finish.ts";
 import { onHoldFacts, onHoldRelease, onHoldRenew, onHoldReq, onHoldTimer } from "./hold.ts";
 import { endWrite } from "./progress.ts";
 import { onHoldAck, onHoldRefused, onProviderFacts, onRenewTimer, onSilence, onSyncReq } from "./provider.ts";
+import { onRangeAsk, onTreeScan, replyRange } from "./ranges.ts";
 import {
   abandon,
   abstains,
@@ -48,6 +50,8 @@ import {
 import { onAbort, onChunkAck, onDrainAsk, onStall, onVerifyScan, pump, stayAlive } from "./stream.ts";
 
 const CALL_KINDS: readonly string[] = ["sync.facts", "sync.force", "sync.recent-asked"] satisfies SyncCall["kind"][];
+/** Whoever provides cannot tell what differs: the whole store is asked for instead. */
+const NO_DIFFERENCES: readonly string[] = ["mode", "no-delta"];
 /** Whether a daemon's request is for this core. */
 export const isSyncRequest = ({ kind }: { readonly kind: string }): boolean => Object.hasOwn(syncRequests, kind) || CALL_KINDS.includes(kind);
 
@@ -135,6 +139,10 @@ function onRequest(turn: Turn, id: number, from: NodeId, body: Request | SyncCal
     case "sync.keepalive":
       onDrainAsk(turn, from, id, body);
       return;
+    case "sync.range-req":
+    case "sync.range-want":
+      onRangeAsk(turn, id, from, body);
+      return;
     case "sync.abort":
       onAborted(turn, id, from, body.transfer, body.reason);
       return;
@@ -169,9 +177,15 @@ function force(turn: Turn, id: number): void {
 function onAborted(turn: Turn, id: number, from: NodeId, name: Uint8Array, reason: string): void {
   const transfer = turn.state.transfers.get(name.toHex());
   if (transfer !== undefined && transfer.requester === from) onAbort(turn, transfer, reason);
-  else if (isOurs(turn, from, name)) abandon(turn, reason, reason === "trimmed" || reason === "provider-syncing" ? timingOf(turn).backoffMs : 0);
+  else if (isOurs(turn, from, name)) endedBy(turn, reason, reason === "trimmed" || reason === "provider-syncing" ? timingOf(turn).backoffMs : 0);
   else mark(turn, "sync.foreign", `${from} ends a transfer that is over`);
   answer(turn, id, { kind: "sync.noted", ...scopeOf(turn), transfer: name });
+}
+
+/** Our provider says that it is over, or that it will not begin. */
+function endedBy(turn: Turn, reason: string, avoidMs: number): void {
+  if (NO_DIFFERENCES.includes(reason)) turn.state.requester.avoidsDelta = true;
+  abandon(turn, reason, avoidMs);
 }
 
 function onAnswer(turn: Turn, from: NodeId, requestId: number, body: Answer): void {
@@ -195,13 +209,19 @@ function onAnswer(turn: Turn, from: NodeId, requestId: number, body: Answer): vo
       return;
     case "sync.aborted":
       if (about.what === "grant" && turn.state.requester.phase === "requested")
-        abandon(turn, body.reason, Math.max(timingOf(turn).backoffMs, body.retryAfterMs));
+        endedBy(turn, body.reason, Math.max(timingOf(turn).backoffMs, body.retryAfterMs));
       return;
     case "sync.recent":
       if (isOurs(turn, from, body.transfer)) onRecent(turn, body);
       return;
     case "sync.verify":
       if (isOurs(turn, from, body.transfer)) onVerify(turn, body);
+      return;
+    case "sync.range-digests":
+      if (isOurs(turn, from, body.transfer)) onRangeDigests(turn, requestId, body);
+      return;
+    case "sync.range-rows":
+      if (isOurs(turn, from, body.transfer)) onRangeRows(turn, requestId, body);
       return;
     case "sync.noted":
       if (about.what === "keepalive") isOurs(turn, from, body.transfer);
@@ -257,7 +277,11 @@ function onTimer(turn: Turn, timer: string): void {
       onRenewTimer(turn, transfer);
       return;
     case "pack":
-      pump(turn, transfer);
+      if (transfer.isDelta) replyRange(turn, transfer);
+      else pump(turn, transfer);
+      return;
+    case "tree":
+      onTreeScan(turn, transfer);
       return;
     case "stall":
       onStall(turn, transfer);
@@ -288,6 +312,12 @@ function onRequesterTimer(turn: Turn, what: string): void {
       return;
     case "scan":
       onScan(turn);
+      return;
+    case "walk":
+      onWalkTimer(turn);
+      return;
+    case "ask":
+      askAgain(turn);
       return;
     case "patience":
       abandon(turn, `nothing heard for ${timingOf(turn).patienceMs} ms`, timingOf(turn).backoffMs);

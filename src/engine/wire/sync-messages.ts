@@ -1,8 +1,9 @@
 /**
  * The messages of store synchronisation (sync.md section 4.1) as field tables, tags 60–79 and 160–179 of the one wire. X is
  * the requester, Y the provider. What is asked and what answers it: SYNC_REQ by SYNC_GRANT, HOLD_REQ and HOLD_RENEW by
- * HOLD_ACK, SYNC_START and CHUNK by CHUNK_ACK, RECENT_REQ by RECENT, VERIFY_REQ by VERIFY, the rest by `sync.noted`; each of
- * them by `sync.aborted` where it is refused, and by `sync.no-transfer` where the transfer is not known.
+ * HOLD_ACK, SYNC_START and CHUNK by CHUNK_ACK, RECENT_REQ by RECENT, VERIFY_REQ by VERIFY, RANGE_REQ by RANGE_DIGESTS,
+ * RANGE_WANT by RANGE_ROWS, the rest by `sync.noted`; each of them by `sync.aborted` where it is refused, and by
+ * `sync.no-transfer` where the transfer is not known.
  */
 import { bytes, fixed, flag, list, nullable, struct, text, u8, u32, u53 } from "./codec.ts";
 
@@ -14,6 +15,15 @@ export const SYNC_RECENT_COUNT_MAX = 1_024;
 /** Top-level digests in one VERIFY: the root's children, or none where there are more. */
 export const TOP_DIGESTS_MAX = 256;
 const DIGEST_BYTES = 16;
+/** Nodes of a digest tree that one question of a delta copy is about. */
+export const RANGE_NODES_MAX = 256;
+/** Children of a node, or rows of a run: 16 on average. A tree with more below one node is copied whole. */
+export const RANGE_BELOW_MAX = 4_096;
+/** Of one row, salted with the transfer. */
+export const ITEM_BYTES = 8;
+/** SYNC_REQ's `mode`. */
+export const MODE_FULL = 0;
+export const MODE_DELTA = 1;
 
 /** As in `paxos-messages.ts`: which cluster, the sender's epoch, the birth of the sender's disk. */
 const scope = { cluster: fixed(8), epoch: u53, birth: fixed(8) };
@@ -56,6 +66,10 @@ export const syncRequests = {
   "sync.done": [68, { ...scope, transfer, version: u53 }],
   "sync.keepalive": [69, { ...scope, transfer }],
   "sync.abort": [70, { ...scope, transfer, reason }],
+  /** What lies below nodes of one level of the tree at `version`, each named by its last key; none named: the root itself. */
+  "sync.range-req": [71, { ...scope, transfer, version: u53, level: u8, ends: list(key, RANGE_NODES_MAX) }],
+  /** Rows of runs, by their places in the lists of RANGE_DIGESTS. */
+  "sync.range-want": [72, { ...scope, transfer, version: u53, runs: list(struct({ end: key, items: list(u32, RANGE_BELOW_MAX) }), RANGE_NODES_MAX) }],
 } as const;
 
 export const syncAnswers = {
@@ -73,4 +87,20 @@ export const syncAnswers = {
   ],
   "sync.noted": [167, { ...scope, transfer }],
   "sync.no-transfer": [168, { ...scope, transfer }],
+  /** For the first nodes of those asked about: their children, which are of `level`; or the digests of a run's rows, 8 bytes each. */
+  "sync.range-digests": [
+    169,
+    {
+      ...scope,
+      transfer,
+      version: u53,
+      level: u8,
+      groups: list(
+        struct({ nodes: list(struct({ end: key, digest: fixed(DIGEST_BYTES) }), RANGE_BELOW_MAX), items: bytes(RANGE_BELOW_MAX * ITEM_BYTES) }),
+        RANGE_NODES_MAX,
+      ),
+    },
+  ],
+  /** The first rows of those wanted, in their order. */
+  "sync.range-rows": [170, { ...scope, transfer, version: u53, batch: bytes(BATCH_BYTES_MAX) }],
 } as const;
