@@ -116,6 +116,25 @@ describe("delta copies", () => {
     expect(marks(cluster, "sync.abandoned")).toBe(0);
   });
 
+  test("a forced one that is cut short does not go back into service: its store is a mixture", () => {
+    const cluster = new SyncCluster({ mode: "delta", limits, nodes: 5, keys: 200, isResuming: false });
+    cluster.begin({ laggard: null });
+    for (let n = 0; n < 40; n++) cluster.put(n * 5);
+    cluster.lagging.add(C);
+    for (let n = 0; n < 40; n++) cluster.put(n * 5 + 1);
+    cluster.tell(C, { kind: "sync.force" });
+    cluster.runUntil(() => (cluster.state(C).requester.durable?.number ?? 0) >= 1, 30_000);
+    cluster.restarts = false;
+    for (const id of cluster.ids) if (cluster.state(id).transfers.size > 0) cluster.world.crashNode(id);
+    cluster.runUntil(() => cluster.state(C).requester.phase === "probing", 60_000);
+    expect([cluster.isFlagged(C), marks(cluster, "sync.withdrawn")]).toEqual([true, 0]);
+    cluster.restarts = true;
+    cluster.lagging.clear();
+    cluster.runUntil(() => cluster.isWhole(), 120_000);
+    expect(cluster.world.violations).toEqual([]);
+    expect(cluster.isWhole()).toBe(true);
+  });
+
   test("unequal roots: only what differs is fetched again", () => {
     const cluster = new SyncCluster({ limits, keys: 200 });
     cluster.begin();

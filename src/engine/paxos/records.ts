@@ -74,7 +74,9 @@ export function* storedAccepted(snap: Snapshot): Generator<{ readonly version: n
 export function load(state: PaxosState, snap: Snapshot): void {
   Object.assign(state, historyIn(snap));
   state.applied = state.last;
-  state.lastHash = state.last === 0 ? ZERO_HASH : checkedChain(snap, state.first, state.last);
+  // a store that is being replaced is a mixture: it is read again, and checked, when the flag has fallen
+  const isMixed = snap.get("local", localKeys.synchronizing()) !== undefined;
+  state.lastHash = state.last === 0 || isMixed ? ZERO_HASH : checkedChain(snap, state.first, state.last);
   state.unapplied.length = 0;
   state.unappliedBytes = 0;
   state.isApplying = false;

@@ -36,6 +36,7 @@ const FAULTS = [
 ] as const;
 type Fault = (typeof FAULTS)[number];
 const REPLAYED = ["sync.chunk", "sync.chunk", "sync.chunk-ack", "sync.start", "sync.grant", "hold.req", "hold.ack", "sync.abort", "sync.recent", "sync.verify"];
+const REPLAYED_DELTA = [...REPLAYED, "sync.range-req", "sync.range-want", "sync.range-digests", "sync.range-rows"];
 /** Chunks kept for an echo. */
 const KEPT_MAX = 16;
 const ECHO_MS = 30;
@@ -46,6 +47,7 @@ export class SyncFaults {
   private readonly cluster: PaxosCluster;
   private readonly dice: Prng;
   private readonly checkers: SyncCheckers;
+  private readonly replayed: readonly string[];
   /** In few seeds only: where a copy was spoilt, chunks are not compared any more. */
   private readonly maySpoil: boolean;
   /** Waits for a copy that has something to be spoilt. */
@@ -55,10 +57,11 @@ export class SyncFaults {
   private echoed = "";
   private readonly chunks: { readonly frame: Frame; readonly transfer: string }[] = [];
 
-  constructor(cluster: PaxosCluster, dice: Prng, checkers: SyncCheckers) {
+  constructor(cluster: PaxosCluster, dice: Prng, checkers: SyncCheckers, isDelta: boolean) {
     this.cluster = cluster;
     this.dice = dice;
     this.checkers = checkers;
+    this.replayed = isDelta ? REPLAYED_DELTA : REPLAYED;
     this.maySpoil = nextChance(dice, 0.15);
   }
 
@@ -103,7 +106,7 @@ export class SyncFaults {
         this.spoils = this.maySpoil;
         return;
       default:
-        replayOne(world, this.dice, { kinds: REPLAYED, withinMs: 3_000 });
+        replayOne(world, this.dice, { kinds: this.replayed, withinMs: 3_000 });
     }
   }
 

@@ -1,7 +1,8 @@
 /**
  * One seed about store synchronisation: members that trim early, so that whoever was away must be copied to; writes all the
  * while, and faults where they hurt a copy: provider, laggard or leader dies, links fail, disks fill, an operator forces a
- * sync. Every invariant after every event; then all is healed, and every node must be joined, equal, and nothing held.
+ * sync. A third of the seeds copies differences only; in a quarter snapshots are soon too old. Every invariant after every
+ * event; then all is healed, and every node must be joined, equal, and nothing held.
  */
 import { nextBelow, nextChance, nextOf, type Prng, prng } from "../base/prng.ts";
 import { SYNC_TIMING, type SyncTiming } from "../sync/state.ts";
@@ -21,6 +22,9 @@ const WHOLE_MS = 120_000;
 
 /** A twentieth of the real times: the same order of waits in fewer events. */
 const TIMING = Object.fromEntries(Object.entries(SYNC_TIMING).map(([name, ms]) => [name, Math.max(20, ms / 20)])) as unknown as SyncTiming;
+
+/** A few round trips of the slowest link. */
+const SHORT_AGE_MS = 800;
 
 export function runSyncSeed(seed: number, eventsMax = SYNC_SEED_EVENTS, onLine?: (line: string) => void): SeedReport {
   return new SyncSeedRun(seed, eventsMax, onLine).run();
@@ -43,6 +47,9 @@ class SyncSeedRun {
     this.dice = prng(seed ^ 0x57ac);
     const isSeedProfile = nextChance(this.dice, 0.3);
     const lossy = nextChance(this.dice, 0.4);
+    const profile = prng(seed ^ 0xde17a);
+    const isDelta = nextChance(profile, 1 / 3);
+    const timing = nextChance(profile, 0.25) ? { ...TIMING, snapshotAgeMaxMs: SHORT_AGE_MS } : TIMING;
     this.cluster = new PaxosCluster({
       seed,
       nodeCount: nextChance(this.dice, 0.6) ? 3 : 5,
@@ -51,9 +58,9 @@ class SyncSeedRun {
       timing: { trimWaitMs: TIMING.holdWaitMs },
       sync: {
         limits: { chunkBytes: 1_024, chunkKeys: 1 + nextBelow(this.dice, 8), windowChunks: isSeedProfile ? 1 : 4, windowBytes: 8_192 },
-        timing: TIMING,
+        timing,
         isResuming: !isSeedProfile,
-        mode: "full",
+        mode: isDelta ? "delta" : "full",
         holdsAll: isSeedProfile,
       },
       flushMs: [0, nextOf(this.dice, [2, 30])],
@@ -67,7 +74,7 @@ class SyncSeedRun {
     this.clients = new PaxosClients(this.cluster, checkers);
     world.check = () => checkers.check() ?? this.clients.check() ?? watched.check();
     this.faultShare = nextOf(this.dice, [2, 5, 10]);
-    this.faults = new SyncFaults(this.cluster, this.dice, watched);
+    this.faults = new SyncFaults(this.cluster, this.dice, watched, isDelta);
   }
 
   run(): SeedReport {

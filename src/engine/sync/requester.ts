@@ -266,7 +266,8 @@ function beginWalk(turn: Turn, transfer: Uint8Array, { id, body }: NonNullable<R
   closeWalk(turn);
   requester.cursor = { ...freshCursor(transfer, body.version, body.hash), isDelta: true };
   if (requester.phase === "clearing") enterRequester(state, "copying");
-  const flag = requester.flag === null ? [] : [syncRows.putFlag({ ...requester.flag, isCleared: true })];
+  if (requester.flag !== null) requester.flag = { ...requester.flag, isCleared: true };
+  const flag = requester.flag === null ? [] : [syncRows.putFlag(requester.flag)];
   write(turn, "begin", { db: "local", batch: [...flag, syncRows.putCursor(requester.cursor)] });
   answer(turn, id, chunkAck(turn, requester.cursor));
   requester.progress = newProgress(body, { keyCount: 0, liveBytes: 0 }, upMs);
