@@ -12,7 +12,7 @@ import { historyOf } from "../store/versions.ts";
 import { heldFrom } from "../sync/hold.ts";
 import { isHeld } from "../sync/provider.ts";
 import { type CursorRow, syncRows } from "../sync/records.ts";
-import type { SyncState } from "../sync/state.ts";
+import type { Hold, SyncState } from "../sync/state.ts";
 import { mustAbstain } from "../sync/sync.ts";
 import { type DiskImage, DiskSnapshot } from "./disk.ts";
 
@@ -54,8 +54,8 @@ export class SyncCheckers {
   private readonly seen = new Map<NodeId, OnDisk>();
   /** When a node was last seen stopped: its timers are late, and what it keeps for too long harms nobody. */
   private readonly pausedMs = new Map<NodeId, number>();
-  /** When each hold was granted or renewed last. */
-  private readonly renewed = new Map<string, number>();
+  /** When each leader's hold was granted or renewed last. */
+  private readonly renewed = new WeakMap<Hold, number>();
 
   constructor(cluster: SyncClusterView) {
     this.cluster = cluster;
@@ -145,10 +145,10 @@ export class SyncCheckers {
       const needs = oldest === null && phase === "holding" ? (ack?.first ?? first) : (oldest ?? version) + 1;
       if (first > needs && isHeld({ state, upMs }, transfer)) return `I7 trimmed to ${first}, a hold keeps ${needs}`;
     }
-    for (const { name, renewedMs } of state.holds.values()) {
-      if (this.renewed.get(name) === renewedMs) continue;
-      this.renewed.set(name, renewedMs);
-      if (!this.cluster.mayGrant(id)) return `I7 hold ${name} was granted by a leader without a majority's leases`;
+    for (const hold of state.holds.values()) {
+      if (this.renewed.get(hold) === hold.renewedMs) continue;
+      this.renewed.set(hold, hold.renewedMs);
+      if (!this.cluster.mayGrant(id)) return `I7 hold ${hold.name} was granted by a leader without a majority's leases`;
     }
     for (const hold of state.holds.values())
       if (upMs - hold.renewedMs > hold.leaseMs * 1.05 && upMs - (this.pausedMs.get(id) ?? -1_000) > 100)
