@@ -5,16 +5,15 @@
  */
 import { compareBytes, toHex } from "../engine/base/bytes.ts";
 import { EngineError } from "../engine/base/errors.ts";
-import type { Difference } from "../engine/store/diff.ts";
 import { keyOwner } from "../engine/store/keys.ts";
 import { eachCopy } from "./each-copy.ts";
 import { command, type OptionSpec } from "./spec.ts";
-import { describeKey, parseKey, prefixRange } from "./store-key.ts";
+import { storeDiff } from "./store-diff.ts";
+import { describeKey, parseKey } from "./store-key.ts";
 import { DATABASES, databaseNamed, nodeFolder, nodeFolders, type OpenDatabase, readOr, rowsOf, withDatabase, withDatabases } from "./store-open.ts";
+import { LIST_COUNT, prefixOption, rangeOf } from "./store-range.ts";
 import { formatTable } from "./table.ts";
 
-/** Rows of a list for people; a program asks for what it wants. */
-const LIST_COUNT = "100";
 /** Rows printed at a time: as few writes as memory allows. */
 const PAGE_COUNT = 1_000;
 /** Of a value in a list. */
@@ -26,20 +25,12 @@ const nodeOption = {
   value: "DIR|NODE",
   means: "a node's folder, or its name in the cluster; else the cluster's first node",
 } as const satisfies OptionSpec;
-const prefixOption = { name: "prefix", form: "string", value: "KEY", means: "only keys that begin so" } as const satisfies OptionSpec;
 const dbArg = { name: "db", means: DATABASES.join(", ") } as const;
 
 async function oneFolder(node: string | undefined, cluster: string | undefined): Promise<string> {
   if (node !== undefined) return nodeFolder(node, cluster);
   const [first] = await nodeFolders(undefined, cluster);
   return first ?? "";
-}
-
-/** A prefix is a whole readable key, or part of one: then its last piece is cut to what is known. */
-function rangeOf(db: string, prefix: string | undefined): ReturnType<typeof prefixRange> {
-  if (prefix === undefined) return {};
-  const id = /^((?:[0-9a-f]{2}){1,8})\/?$/.exec(prefix)?.[1];
-  return prefixRange(db === "log" && id !== undefined ? parseKey(db, `0x${id}`) : parseKey(db, db === "log" ? prefix.replace(/\/$/, "") : prefix));
 }
 
 const rowFields = (db: string, key: Uint8Array): { key: string; owner: string; what: string } => ({ key: describeKey(db, key), ...keyOwner(db, key) });
@@ -183,59 +174,5 @@ const storeDigest = command({
       });
   },
 });
-
-const storeDiff = command({
-  name: "store diff",
-  summary: "List the keys in which two stores differ; exit 8 where there are any",
-  args: [
-    { name: "a", means: "a node's folder, or its name in the cluster" },
-    { name: "b", means: "another" },
-  ],
-  options: [
-    { name: "db", form: DATABASES, value: "DB", default: "replicated", means: "which database; only `replicated` is to be equal on all nodes" },
-    prefixOption,
-    { name: "limit", form: "count", value: "N", default: LIST_COUNT, means: "list at most so many; all are counted" },
-    { name: "values", form: "flag", means: "show both values, as hex" },
-  ],
-  errors: ["DIFFERENCES", "STORE_CORRUPT", "STORE_TRUNCATED", "NOT_FOUND", "UNKNOWN_NODE"],
-  examples: ["cairn store diff a b", "cairn store diff ./cluster/a ./restored/a --db log --values"],
-  async run(ctx) {
-    const { diffSnapshots } = await import("../engine/store/diff.ts");
-    const { limit, values } = ctx.options;
-    const db = databaseNamed(ctx.options.db);
-    const bounds = rangeOf(db, ctx.options.prefix);
-    const [dirA, dirB] = await Promise.all([nodeFolder(ctx.args.a, ctx.cluster), nodeFolder(ctx.args.b, ctx.cluster)]);
-    let count = 0;
-    let isEmpty = false;
-    await withDatabase(dirA, db, ({ snapshot: a }) =>
-      withDatabase(dirB, db, async ({ snapshot: b }) => {
-        isEmpty = [...a.iterate(bounds.from, bounds.to, { limit: 1 })].length === 0;
-        for (const each of diffSnapshots(db, { a, b }, bounds)) {
-          if (count++ >= limit) continue;
-          const shown = values ? { a: valueHex(a.get(each.key)), b: valueHex(b.get(each.key)) } : null;
-          await ctx.answer(differenceRow(db, each, shown), differenceText(db, each, shown));
-        }
-      }),
-    );
-    if (count > limit) ctx.note(`${count - limit} more are not listed: --limit is ${limit}`);
-    if (count > 0) throw new EngineError("DIFFERENCES", `${dirA} and ${dirB} differ in ${count} ${count === 1 ? "key" : "keys"} of ${db}`);
-    await ctx.answer({ db, equal: true, a: dirA, b: dirB }, `${db} of ${dirA} and ${dirB}: equal${isEmpty ? ", no key on either side" : ""}`);
-  },
-});
-
-type Values = { readonly a: string | null; readonly b: string | null };
-const valueHex = (value: Uint8Array | undefined): string | null => (value === undefined ? null : toHex(value));
-
-function differenceRow(db: string, { kind, key, owner, what, a, b }: Difference, values: Values | null): object {
-  const side = (which: "a" | "b", found: Difference["a"]): object | null =>
-    found === null ? null : { ...found, ...(values === null ? {} : { value: values[which] }) };
-  return { db, kind, key: describeKey(db, key), owner, what, a: side("a", a), b: side("b", b) };
-}
-
-function differenceText(db: string, { kind, key, owner, a, b }: Difference, values: Values | null): string {
-  const side = (name: string, found: Difference["a"], value: string | null): string[] =>
-    found === null ? [] : [`  ${name}: ${found.valueBytes} bytes, written at ${found.wroteAt}${value === null ? "" : `, ${value}`}`];
-  return [`${kind} ${describeKey(db, key)} (${owner})`, ...side("a", a, values?.a ?? null), ...side("b", b, values?.b ?? null)].join("\n");
-}
 
 export const storeCommands = [storeGet, storeList, storeDump, storeCheck, storeDigest, storeDiff];

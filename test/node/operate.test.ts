@@ -29,11 +29,7 @@ test("a trim is asked of the leader, by POST, and says what keeps it", async () 
   const { stdout, status } = await bench.run("paxos", "trim", "--json");
   expect([status, JSON.parse(stdout)]).toMatchObject([0, { first: 1, next: 1, versions: [], by: "keep" }]);
   const rows = (await bench.run("paxos", "status", "--json")).stdout.trimEnd().split("\n");
-  expect(rows.map((row) => (JSON.parse(row) as { trim: object | null }).trim)).toEqual([
-    { first: 1, next: 1, by: "keep", waitMs: 0 },
-    null,
-    null,
-  ]);
+  expect(rows.map((row) => (JSON.parse(row) as { trim: object | null }).trim)).toEqual([{ first: 1, next: 1, by: "keep", waitMs: 0 }, null, null]);
 });
 
 test("what nothing needs is trimmed at once, and a watch behind it is told so", async () => {

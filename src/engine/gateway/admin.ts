@@ -5,11 +5,13 @@
  */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { EngineError } from "../base/errors.ts";
+import { invariant } from "../base/invariant.ts";
 import { type HttpAnswer, type HttpRequest, jsonAnswer, methodRefused, splitTarget, textAnswer } from "./http-types.ts";
 
 import type { AppliedStore } from "./kv-watch.ts";
 import { answerKv, KV_PATH } from "./kvhttp.ts";
 import { answerOperate, OPERATE_PATHS, type Operator } from "./operate.ts";
+import { answerRows, answerTouched, type PinnedStore, ROWS_PATH, TOUCHED_PATH } from "./store-rows.ts";
 import { answerTrace, TRACE_PATH, type Tracer } from "./trace.ts";
 
 /** One step that a node still waits for; `etaMs` is null until it is known. */
@@ -30,7 +32,7 @@ export type Metric = {
 };
 
 /** What can be asked of the node's replica. */
-export type AdminReplica = Operator & { readonly store: AppliedStore; readonly trace: Tracer };
+export type AdminReplica = Operator & { readonly store: AppliedStore & PinnedStore; readonly trace: Tracer };
 
 export type AdminView = {
   readonly token: string | null;
@@ -54,11 +56,13 @@ export function answerAdmin(request: HttpRequest, view: AdminView): HttpAnswer |
     return answerKv(request, ask, store);
   }
   if (OPERATE_PATHS.includes(path)) return answerOperate(request, () => openReplica(view));
-  const answer = routes[path];
-  if (answer === undefined && path !== TRACE_PATH)
-    throw new EngineError("NOT_FOUND", `${path}: there are ${[...Object.keys(routes), KV_PATH, TRACE_PATH, ...OPERATE_PATHS].join(", ")}`);
+  const [answer, reader] = [routes[path], readers[path]];
+  if (answer === undefined && reader === undefined)
+    throw new EngineError("NOT_FOUND", `${path}: there are ${[...Object.keys(routes), ...Object.keys(readers), KV_PATH, ...OPERATE_PATHS].join(", ")}`);
   if (request.method !== "GET" && request.method !== "HEAD") return methodRefused(request.method, "GET, HEAD");
-  return answer === undefined ? answerTrace(request, openReplica(view).trace) : answer(view);
+  if (answer !== undefined) return answer(view);
+  invariant(reader !== undefined, `${path} is a path of the admin port`);
+  return reader(request, openReplica(view));
 }
 
 function openReplica(view: AdminView): AdminReplica {
@@ -71,6 +75,13 @@ const routes: Readonly<Record<string, (view: AdminView) => HttpAnswer>> = {
   "/health": (view) => healthAnswer(view.health()),
   "/status": (view) => jsonAnswer(200, view.status()),
   "/metrics": (view) => textAnswer(200, "text/plain; version=0.0.4; charset=utf-8", metricsText(view.metrics())),
+};
+
+/** What is read of the replica itself. */
+const readers: Readonly<Record<string, (request: HttpRequest, replica: AdminReplica) => HttpAnswer | Promise<HttpAnswer>>> = {
+  [TRACE_PATH]: (request, { trace }) => answerTrace(request, trace),
+  [ROWS_PATH]: (request, { store }) => answerRows(request, store),
+  [TOUCHED_PATH]: (request, { store }) => answerTouched(request, store),
 };
 
 /** 200 only when ready; else 503 with what is missing, and when to ask again. */

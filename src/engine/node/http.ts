@@ -161,6 +161,7 @@ class HttpService {
         if (response.destroyed) break;
         this.expect(socket, this.limits.answerMs);
         if (!response.write(piece)) await drained(response);
+        await new Promise(setImmediate); // others too, where there is always a next piece
       }
       response.end();
     } catch (error) {

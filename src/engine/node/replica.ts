@@ -7,10 +7,12 @@ import type { Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import { CLIENT, type NodeId } from "../base/ids.ts";
 import type { AppliedStore } from "../gateway/kv-watch.ts";
+import type { PinnedStore } from "../gateway/store-rows.ts";
 import type { Tracer } from "../gateway/trace.ts";
 import { factsOf, type ReplicaFacts } from "../paxos/paxos.ts";
 import { PAXOS_TIMING, type PaxosConfig } from "../paxos/state.ts";
 import { type TrimFacts, trimFacts } from "../paxos/trim.ts";
+import type { StoreSnapshot } from "../store/types.ts";
 import { DEFAULT_LIMITS, SYNC_TIMING, type SyncConfig } from "../sync/state.ts";
 import { explain, type SyncStatus, statusOf } from "../sync/status.ts";
 import { mustAbstain } from "../sync/sync.ts";
@@ -30,6 +32,8 @@ const CLUSTER_BYTES = 8;
 const NONCE_BYTES = 8;
 /** Followers that are woken at once: what one applied version costs is bounded. */
 const FOLLOWERS_MAX = 256;
+/** Snapshots open for comparisons: each keeps the pages that commits free meanwhile. */
+const PINNED_MAX = 4;
 
 export type Replica = Pick<Driver<Request, Answer>, "request" | "ended" | "close"> & {
   /** Whether a peer's request is the replica's. */
@@ -45,7 +49,7 @@ export type Replica = Pick<Driver<Request, Answer>, "request" | "ended" | "close
   /** An operator wants this store replaced by another one's; its rules decide. */
   force(): Promise<Answer>;
   /** What is applied here, for those who follow it. */
-  readonly store: AppliedStore;
+  readonly store: AppliedStore & PinnedStore;
   readonly trace: Tracer;
 };
 
@@ -91,12 +95,13 @@ export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): 
 }
 
 /** Followers of the applied state wake when a step of the core applied something. They read the disk, never the core. */
-class AppliedReplica implements AppliedStore {
+class AppliedReplica implements AppliedStore, PinnedStore {
   /** The core, with every step seen. */
   readonly watched: MemberCore;
   private readonly core: MemberCore;
   private readonly disk: Disk;
-  private readonly waiting = new Set<() => void>();
+  private readonly waiting = new Set<{ readonly behind: number; resolve(): void }>();
+  private pinned = 0;
   private isClosed = false;
 
   constructor(core: MemberCore, disk: Disk) {
@@ -106,10 +111,27 @@ class AppliedReplica implements AppliedStore {
   }
 
   read<T>(work: (snap: Snapshot) => T): T {
-    if (this.isClosed) throw new EngineError("NOT_READY", "this node is stopping");
-    if (mustAbstain(this.core.sync)) throw new EngineError("NOT_READY", "this node's store is being replaced by another one's");
+    this.mustBeWhole();
     using snap = this.disk.snapshot();
     return work(snap);
+  }
+
+  pin(): { readonly rows: StoreSnapshot; close(): void } {
+    this.mustBeWhole();
+    if (this.pinned >= PINNED_MAX) throw new EngineError("LOG_BUSY", `${PINNED_MAX} others compare this node's store`);
+    const views = this.disk.views();
+    const view = views.open();
+    this.pinned++;
+    const close = (): void => {
+      this.pinned--;
+      views.close(view);
+    };
+    return { rows: views.read(view), close };
+  }
+
+  private mustBeWhole(): void {
+    if (this.isClosed) throw new EngineError("NOT_READY", "this node is stopping");
+    if (mustAbstain(this.core.sync)) throw new EngineError("NOT_READY", "this node's store is being replaced by another one's");
   }
 
   async moved(behind: number, withinMs: number, signal: AbortSignal): Promise<void> {
@@ -118,28 +140,32 @@ class AppliedReplica implements AppliedStore {
     const { promise, resolve: end } = Promise.withResolvers<void>();
     const resolve = (): void => end();
     const timer = setTimeout(resolve, withinMs);
-    this.waiting.add(resolve);
+    const waiter = { behind, resolve };
+    this.waiting.add(waiter);
     signal.addEventListener("abort", resolve, { once: true });
     await promise;
     signal.removeEventListener("abort", resolve);
     clearTimeout(timer);
-    this.waiting.delete(resolve);
+    this.waiting.delete(waiter);
   }
 
   close(): void {
     this.isClosed = true;
-    this.wake();
+    this.wake(Number.POSITIVE_INFINITY);
   }
 
   private step(...[event, snap]: Parameters<MemberCore["step"]>): ReturnType<MemberCore["step"]> {
     const { applied, phase } = this.core.state;
     const effects = this.core.step(event, snap);
-    if (this.waiting.size > 0 && (this.core.state.applied !== applied || this.core.state.phase !== phase)) this.wake();
+    const { state } = this.core;
+    if (this.waiting.size > 0 && (state.applied !== applied || state.phase !== phase))
+      this.wake(state.phase === phase ? state.applied : Number.POSITIVE_INFINITY);
     return effects;
   }
 
-  private wake(): void {
-    for (const resolve of this.waiting) resolve();
+  /** Those who wait behind a version below this one. */
+  private wake(reached: number): void {
+    for (const { behind, resolve } of this.waiting) if (behind < reached) resolve();
   }
 }
 
