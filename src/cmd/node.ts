@@ -5,6 +5,7 @@
 import { resolve } from "node:path";
 import { askNodes, mustHaveAnswered, resolveCluster } from "./cluster.ts";
 import { fieldsOf } from "./http-answer.ts";
+import { nodeReplace } from "./node-replace.ts";
 import { command } from "./spec.ts";
 import { formatTable } from "./table.ts";
 import { versionLine } from "./version.ts";
@@ -99,4 +100,4 @@ function statusRow({ node, value, error }: Row): (string | number)[] {
   return [String(value["id"]), value["ready"] === true ? "yes" : "no", roles, cell("orderSize"), cell("verifiedSize"), cell("publishedSize"), node.admin];
 }
 
-export const nodeCommands = [nodeInit, nodeRun, nodeStatus];
+export const nodeCommands = [nodeInit, nodeRun, nodeStatus, nodeReplace];

@@ -10,7 +10,7 @@ import { type HttpAnswer, type HttpRequest, jsonAnswer, methodRefused, splitTarg
 
 import type { AppliedStore } from "./kv-watch.ts";
 import { answerKv, KV_PATH } from "./kvhttp.ts";
-import { answerOperate, OPERATE_PATHS, type Operator } from "./operate.ts";
+import { answerMembers, answerOperate, OPERATE_PATHS, type Operator } from "./operate.ts";
 import { answerRows, answerTouched, type PinnedStore, ROWS_PATH, TOUCHED_PATH } from "./store-rows.ts";
 import { answerTrace, TRACE_PATH, type Tracer } from "./trace.ts";
 
@@ -81,6 +81,7 @@ const routes: Readonly<Record<string, (view: AdminView) => HttpAnswer>> = {
 const readers: Readonly<Record<string, (request: HttpRequest, replica: AdminReplica) => HttpAnswer | Promise<HttpAnswer>>> = {
   [TRACE_PATH]: (request, { trace }) => answerTrace(request, trace),
   [ROWS_PATH]: (request, { store }) => answerRows(request, store),
+  "/members": (_, { ask }) => answerMembers(ask),
   [TOUCHED_PATH]: (request, { store }) => answerTouched(request, store),
 };
 

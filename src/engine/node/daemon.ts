@@ -22,6 +22,7 @@ import { identityOf, MemberLinks } from "./hosting.ts";
 import { HTTP_LIMITS, type HttpServer, listenHttp } from "./http.ts";
 import { latchAfterSyncFailure } from "./latch.ts";
 import { type Listener, listenLinks } from "./link.ts";
+import { LiveConfig } from "./live-config.ts";
 import { lockFile } from "./lock.ts";
 import { answerLog } from "./log-routes.ts";
 import { type MergeChild, startMergeChild } from "./merge-child.ts";
@@ -77,6 +78,7 @@ export async function startDaemon(node: NodeConfig, options: DaemonOptions): Pro
 
 class NodeDaemon implements Daemon {
   readonly ended: Promise<void>;
+  private readonly config: LiveConfig;
   private readonly node: NodeConfig;
   private readonly options: DaemonOptions;
   private readonly settle: { resolve(): void; reject(error: unknown): void };
@@ -99,7 +101,8 @@ class NodeDaemon implements Daemon {
     this.ended = promise;
     this.ended.catch(() => {}); // whoever waits for it hears it; nobody may have begun to
     this.settle = { resolve, reject };
-    this.node = node;
+    this.config = new LiveConfig(node);
+    this.node = this.config.node;
     this.options = options;
   }
 
@@ -185,7 +188,7 @@ class NodeDaemon implements Daemon {
         const { replica } = this;
         if (replica === null || this.closing !== null) return null;
         const { store, trace } = replica;
-        return { ask: (body: Request) => replica.request(CLIENT, body), force: () => replica.force(), store, trace };
+        return { ask: (body: Request) => replica.request(CLIENT, body), force: () => replica.force(), takeKeys: () => this.takeKeys(), store, trace };
       },
     };
     return this.serve(await listenHttp(listen.admin, (request) => answerAdmin(request, view)));
@@ -203,11 +206,10 @@ class NodeDaemon implements Daemon {
 
   private async listenPeers(core: Driver<DaemonRequest, DaemonAnswer>, replica: Replica): Promise<Listener> {
     const { node } = this;
-    const allowed = new Map(node.members.map(({ key, name }) => [toHex(key), name]));
     const listener = await listenLinks({
       ...node.listen.peer,
       identity: identityOf(node),
-      allow: () => allowed,
+      allow: () => this.config.allowed(),
       onRequest: async (from, body) => {
         if (replica.handles(body)) return replica.request(from, body);
         if (body.kind === "storage.ready") this.merge?.ready(from);
@@ -235,6 +237,14 @@ class NodeDaemon implements Daemon {
     this.closers.push(() => {
       for (const timer of timers) clearInterval(timer);
     });
+  }
+
+  /** Members that were lost with their identities have others now, as `config.toml` says. */
+  private async takeKeys(): Promise<readonly NodeId[]> {
+    const changed = await this.config.takeKeys();
+    const { merge } = this;
+    if (changed.length > 0 && merge !== null && this.closing === null) void merge.close().then(() => this.closing === null && this.startMerge()); // the loop read its keys when it began
+    return changed;
   }
 
   private startMerge(): void {
