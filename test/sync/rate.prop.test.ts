@@ -5,14 +5,14 @@ import { adjust, newRate, RATE_FLOOR, type Rate, spend, waitMs } from "../../src
 
 const MIB = 1_024 * 1_024;
 /** One second: as many chunks as it may, then the leader's word. */
-function second(rate: Rate, fromMs: number, p99Us: number | null, isStreaming = true): number {
+function second(rate: Rate, fromMs: number, p99Us: number | null, isStreaming = true, writtenBytes = 0): number {
   let sent = 0;
   for (let ms = fromMs; ms < fromMs + 1_000; ms += 2) {
     if (!isStreaming || waitMs(rate, ms) > 0) continue;
     spend(rate, MIB);
     sent += MIB;
   }
-  adjust(rate, p99Us, isStreaming, fromMs + 1_000);
+  adjust(rate, { p99Us, isStreaming, writtenBytes: rate.writtenBytes + writtenBytes }, fromMs + 1_000);
   return sent;
 }
 
@@ -40,6 +40,17 @@ describe("rate", () => {
     expect(sent).toBeGreaterThan(9 * RATE_FLOOR);
     second(rate, 30_000, 1_000, false);
     expect(rate.bytesPerS).toBeNull();
+  });
+
+  test("never below twice what the cluster writes, so that a copy is not outrun; below that, the fixed floor again", () => {
+    const rate = newRate();
+    second(rate, 0, 1_000, false);
+    for (let n = 1; n < 20; n++) second(rate, n * 1_000, 1_000_000, true, 10 * MIB);
+    expect(rate.bytesPerS).toBe(20 * MIB);
+    second(rate, 20_000, 2_000, true, 30 * MIB); // neither well nor ill: the floor alone moves it
+    expect(rate.bytesPerS).toBe(60 * MIB);
+    for (let n = 21; n < 30; n++) second(rate, n * 1_000, 1_000_000);
+    expect(rate.bytesPerS).toBe(RATE_FLOOR);
   });
 
   test("whatever the commits do, what is sent keeps to the rate, and a wait is one that ends", () => {

@@ -69,6 +69,8 @@ export class SyncCluster implements SyncClusterView {
   leader: NodeId | null = null;
   epoch = 0;
   trimming: { readonly to: number } | null = null;
+  /** What each store's file takes on its disk. */
+  fileBytes = 0;
   /** A crashed node comes back by itself. */
   restarts = true;
   readonly checkers = new SyncCheckers(this);
@@ -103,7 +105,7 @@ export class SyncCluster implements SyncClusterView {
   private makeCore(id: NodeId): SyncCore {
     const state = initialSync(this.config(id));
     this.states.set(id, state);
-    const core = assembleSync(state, { views: this.views(id), facts: (): PaxosFacts => this.facts(id), commitP99Us: () => null });
+    const core = assembleSync(state, { views: this.views(id), facts: (): PaxosFacts => this.facts(id), commitP99Us: () => null, writtenBytes: () => 0 });
     return {
       name: DAEMON,
       step: (event, snap) => {
@@ -125,7 +127,7 @@ export class SyncCluster implements SyncClusterView {
       close: (view) => {
         if (!open.delete(view)) throw new Error(`view ${view} of ${id} is closed twice`);
       },
-      stat: () => treeStat(this.world.node(id).disk.dbs.replicated),
+      stat: () => ({ ...treeStat(this.world.node(id).disk.dbs.replicated), fileBytes: this.fileBytes }),
     };
   }
 

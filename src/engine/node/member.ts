@@ -8,7 +8,7 @@ import { commitP99Us } from "../paxos/proposer.ts";
 import type { RegisterOwner } from "../paxos/service-log.ts";
 import { isFirstReign, isSettled, leasesHold, type PaxosConfig, type PaxosState } from "../paxos/state.ts";
 import { heldFrom } from "../sync/hold.ts";
-import { initialSync, type PaxosFacts, type SyncCall, type SyncConfig, type SyncState, type Views } from "../sync/state.ts";
+import { initialSync, type PaxosFacts, type SyncCall, type SyncConfig, type SyncPorts, type SyncState, type Views } from "../sync/state.ts";
 import { isSyncRequest, mustAbstain, stepSync, takeSynced } from "../sync/sync.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import { assembleReplica, type ReplicaCore } from "./assemble.ts";
@@ -52,6 +52,12 @@ export function assembleMember(options: MemberOptions): MemberCore {
   };
 }
 
+function bytesOf({ db, batch }: Extract<MemberEffect, { kind: "write" }>): number {
+  let bytes = 0;
+  if (db === "replicated") for (const op of batch) bytes += op.key.length + (op.op === "put" ? op.value.length : 0);
+  return bytes;
+}
+
 type Told = Pick<PaxosFacts, "leader" | "epoch" | "isTrimming" | "mustSync" | "isSettled" | "hasLeases" | "first"> & { readonly applied: number };
 
 const isSame = (a: Told, b: Told): boolean =>
@@ -68,6 +74,9 @@ class Member {
   readonly replica: ReplicaCore;
   readonly sync: SyncState;
   private readonly options: MemberOptions;
+  private readonly ports: SyncPorts;
+  /** By versions, while this node provides. */
+  private writtenBytes = 0;
   /** Told by the leader's last LEASE. */
   private toldP99Us: number | null = null;
   /** What the synchronisation was told last. */
@@ -77,6 +86,12 @@ class Member {
     this.options = options;
     this.replica = assembleReplica(options.paxos, options.registers);
     this.sync = initialSync(options.sync);
+    this.ports = {
+      views: options.views,
+      facts: (upMs) => this.facts(upMs),
+      commitP99Us: (upMs) => this.p99Us(upMs),
+      writtenBytes: () => this.writtenBytes,
+    };
   }
 
   step(event: MemberEvent, snap: Snapshot): readonly MemberEffect[] {
@@ -90,10 +105,8 @@ class Member {
   }
 
   private stepPart(part: number, event: MemberEvent, snap: Snapshot, out: Effects): void {
-    const effects =
-      part === SYNC
-        ? stepSync(this.sync, event, snap, { views: this.options.views, facts: (upMs) => this.facts(upMs), commitP99Us: (upMs) => this.p99Us(upMs) })
-        : this.replica.step(event as Event<Request, Answer>, snap);
+    const effects = part === SYNC ? stepSync(this.sync, event, snap, this.ports) : this.replica.step(event as Event<Request, Answer>, snap);
+    if (part === PAXOS && this.sync.transfers.size > 0) for (const effect of effects) if (effect.kind === "write") this.writtenBytes += bytesOf(effect);
     for (const effect of effects) if (effect.kind !== "answer" || effect.id !== NOBODY) out[part === SYNC ? SYNC : PAXOS].push(numbered(effect, part, PARTS));
   }
 

@@ -3,7 +3,8 @@
  */
 import type { NodeId } from "../base/ids.ts";
 import { paxosTransitions } from "../paxos/state.ts";
-import { DEFAULT_LIMITS, holdTransitions, providerTransitions, requesterTransitions, SEED_LIMITS, SYNC_TIMING } from "../sync/state.ts";
+import { holdTransitions, providerTransitions, requesterTransitions } from "../sync/phases.ts";
+import { DEFAULT_LIMITS, SEED_LIMITS, SYNC_TIMING } from "../sync/state.ts";
 import { type Area, type Condition, defineArea, type SeedReport } from "./area.ts";
 import { runPaxosSeed } from "./paxos-seed.ts";
 import { type Laggards, PaxosStory } from "./paxos-story.ts";

@@ -12,6 +12,7 @@ import { KEY_BYTES_MAX } from "../store/types.ts";
 import { historyIn } from "../store/versions.ts";
 import type { ProgressStatus } from "../sync/progress.ts";
 import { syncRows } from "../sync/records.ts";
+import { MIB } from "../sync/state.ts";
 import { explain, type SyncStatus, statusOf } from "../sync/status.ts";
 import type { Verb } from "./area.ts";
 import type { PaxosStory } from "./paxos-story.ts";
@@ -88,7 +89,7 @@ function spoil(story: PaxosStory, id: NodeId, name: string): string {
 function statusLines(story: PaxosStory, id: NodeId): string[] {
   const state = story.syncOf(id);
   if (state === null) return [`${id}: ${story.isUp(id) ? "without synchronisation" : "down"}`];
-  const { phase, provider, synchronizing, floor, copy, provides, holds, heldFrom } = statusOf(state, story.upMs(id));
+  const { phase, provider, synchronizing, floor, copy, provides, holds, rate, heldFrom } = statusOf(state, story.upMs(id));
   const copied =
     copy === null
       ? ""
@@ -96,6 +97,7 @@ function statusLines(story: PaxosStory, id: NodeId): string[] {
   return [
     `${id}: ${phase}${provider === null ? "" : ` from ${provider}`}${synchronizing ? `, flag on, floor ${floor}` : ""}${copied}`,
     ...provides.map((each) => `  to ${each.to}: ${transferText(each)}`),
+    ...(rate === null ? [] : [`  sends at most ${(rate.bytesPerS / MIB).toFixed(1)} MiB/s${rate.isFloor ? ", the floor" : ""}`]),
     ...holds.map((hold) => `  holds for ${hold.for}: ${hold.phase}, versions from ${hold.lowest} on`),
     ...(heldFrom === 0 ? ["  leads newly: nothing is trimmed"] : []),
   ];

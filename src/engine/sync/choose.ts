@@ -1,7 +1,7 @@
 /**
  * Whom a laggard asks (sync.md section 4.7), and why not each of the others: the last word of every member is kept, so that
  * the choice can be explained. Joined, unflagged, of the same cluster, not below the floor; those first that have what a
- * resumed copy needs, then those that do not lead, then by rank. It asks nobody.
+ * resumed copy needs, then those that do not lead, those that answer soonest, then by rank. It asks nobody.
  */
 import { equalBytes } from "../base/bytes.ts";
 import type { NodeId } from "../base/ids.ts";
@@ -28,6 +28,9 @@ export function isInfeasible(own: History, replies: Iterable<Reply>): boolean {
   return isBehind;
 }
 
+/** Answers this much apart came equally soon. */
+const PROBE_STEP_MS = 5;
+
 /** Every other member, the best provider first, those that cannot be last. */
 export function candidates(state: SyncState, own: History, upMs: number): readonly Candidate[] {
   const { config, requester } = state;
@@ -37,9 +40,15 @@ export function candidates(state: SyncState, own: History, upMs: number): readon
     const reply = requester.replies.get(peer);
     const why = objection(state, own, peer, reply, upMs);
     const resumes = oldest !== null && reply !== undefined && reply.first <= oldest && oldest <= reply.last;
-    return [{ peer, why, order: (why === null ? 0 : 1_000) + (resumes || oldest === null ? 0 : 200) + (reply?.leader === peer ? 100 : 0) + rank }];
+    const steps = Math.floor((reply?.tookMs ?? 0) / PROBE_STEP_MS);
+    return [{ peer, why, order: [Number(why !== null), Number(!resumes && oldest !== null), Number(reply?.leader === peer), steps, rank] }];
   });
-  return rated.sort((a, b) => a.order - b.order).map(({ peer, why }) => ({ peer, why }));
+  return rated.sort((a, b) => byFirstDifference(a.order, b.order)).map(({ peer, why }) => ({ peer, why }));
+}
+
+function byFirstDifference(a: readonly number[], b: readonly number[]): number {
+  const at = a.findIndex((value, n) => value !== b[n]);
+  return at < 0 ? 0 : (a[at] ?? 0) - (b[at] ?? 0);
 }
 
 function objection(state: SyncState, own: History, peer: NodeId, reply: Reply | undefined, upMs: number): string | null {

@@ -9,7 +9,8 @@ import type { NodeId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
 import { mutant } from "../base/mutant.ts";
 import type { RequestOf } from "../wire/messages.ts";
-import { factsOf, HOLDS_MAX, type Hold, type HoldPhase, holdTransitions, type SyncState, scopeOf, type Turn, timingOf } from "./state.ts";
+import { type HoldPhase, holdTransitions } from "./phases.ts";
+import { factsOf, HOLDS_MAX, type Hold, type SyncState, scopeOf, type Turn, timingOf } from "./state.ts";
 
 /** HOLD_REQs that wait for one trim: no more than there can be holds. */
 const WAITING_MAX = HOLDS_MAX;

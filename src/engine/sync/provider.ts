@@ -13,12 +13,16 @@ import { newDigestBuild } from "../store/digest.ts";
 import { hashAt, historyIn, historyOf, replicatedOf } from "../store/versions.ts";
 import type { AnswerOf, RequestOf } from "../wire/messages.ts";
 import { MODE_DELTA } from "../wire/sync-messages.ts";
+import { type ProviderPhase, providerTransitions } from "./phases.ts";
 import { adjust, isDue } from "./rate.ts";
 import { chainHash } from "./records.ts";
 import { newScan, seedOf } from "./scan.ts";
-import { factsOf, type ProviderPhase, providerTransitions, scopeOf, send, TRANSFERS_MAX, type Transfer, type Turn, timingOf } from "./state.ts";
+import { factsOf, MIB, scopeOf, send, TRANSFERS_MAX, type Transfer, type Turn, timingOf } from "./state.ts";
 
 const BUSY_MS = 1_000;
+/** A file may grow so far under one view: a quarter, and what is nothing for any disk. */
+const GROWTH_MAX = 0.25;
+const GROWTH_BYTES_MIN = 16 * MIB;
 const ID_BYTES = 8;
 export const timerOf = (transfer: Transfer, what: "hold" | "renew" | "expire" | "stall" | "pack" | "drain" | "scan" | "tree"): string =>
   `y.${transfer.name}.${what}`;
@@ -47,7 +51,18 @@ export function onSyncReq(turn: Turn, id: number, from: NodeId, body: RequestOf<
   };
   const transfer: Transfer = {
     ...{ id: transferId, name: transferId.toHex(), requester: from, floor: body.floor, hold: nextName(turn), limits, oldest: resumes ? oldest : null },
-    ...{ phase: "holding", epoch: -1, holdAsked: new Map(), heldFromMs: null, ack: null, view: null, viewSinceMs: 0, version: 0, build: null },
+    ...{
+      phase: "holding",
+      epoch: -1,
+      holdAsked: new Map(),
+      heldFromMs: null,
+      ack: null,
+      view: null,
+      viewSinceMs: 0,
+      viewFileBytes: 0,
+      version: 0,
+      build: null,
+    },
     ...{
       start: null,
       at: null,
@@ -183,7 +198,7 @@ export const isHeld = ({ state, upMs }: Pick<Turn, "state" | "upMs">, { heldFrom
 export function adjustRate({ state, ports, upMs }: Turn): void {
   let isStreaming = false;
   for (const { phase } of state.transfers.values()) isStreaming ||= phase === "streaming";
-  if (isDue(state.rate, upMs)) adjust(state.rate, ports.commitP99Us(upMs), isStreaming, upMs);
+  if (isDue(state.rate, upMs)) adjust(state.rate, { p99Us: ports.commitP99Us(upMs), writtenBytes: ports.writtenBytes(), isStreaming }, upMs);
 }
 
 /** Something of Paxos or of the own history changed. */
@@ -228,7 +243,8 @@ export function takeView(turn: Turn, transfer: Transfer): void {
   const rows = views.read(transfer.view);
   const { first, last } = historyOf(rows);
   transfer.version = last;
-  const { keyCount: keys, liveBytes: bytes } = views.stat();
+  const { keyCount: keys, liveBytes: bytes, fileBytes } = views.stat();
+  transfer.viewFileBytes = fileBytes;
   transfer.tree = null;
   transfer.question = null;
   transfer.treeScan = transfer.isDelta ? newScan(turn.state.config, transfer.view, last) : null;
@@ -241,8 +257,11 @@ export function takeView(turn: Turn, transfer: Transfer): void {
   sendStart(turn, transfer, transfer.start);
 }
 
-/** What it pins grows with every commit. */
-export const isViewOld = (turn: Turn, { viewSinceMs }: Transfer): boolean => turn.upMs - viewSinceMs > timingOf(turn).snapshotAgeMaxMs;
+/** Pages that a view pins are not used again: by the clock, and by how much the file grew. */
+export function isViewOld(turn: Turn, { viewSinceMs, viewFileBytes }: Transfer): boolean {
+  if (turn.upMs - viewSinceMs > timingOf(turn).snapshotAgeMaxMs) return true;
+  return turn.ports.views.stat().fileBytes - viewFileBytes > Math.max(GROWTH_BYTES_MIN, viewFileBytes * GROWTH_MAX);
+}
 
 export function sendStart(turn: Turn, transfer: Transfer, start: RequestOf<"sync.start">): void {
   send(turn, transfer.requester, start, { what: "start", transfer: transfer.name, number: start.version });

@@ -45,8 +45,10 @@ export function onRangeAsk(turn: Turn, id: number, from: NodeId, body: RangeAsk)
   }
   arm(turn, timerOf(transfer, "expire"), timingOf(turn).expireMs);
   if (body.version !== transfer.version) mark(turn, "sync.late-range", `${from} asks about ${body.version}, the snapshot is ${transfer.version}`);
-  else if (isViewOld(turn, transfer)) takeView(turn, transfer);
-  else {
+  else if (isViewOld(turn, transfer)) {
+    mark(turn, "sync.snapshot-old", `snapshot ${transfer.version} is too old`);
+    takeView(turn, transfer);
+  } else {
     transfer.question = { id, body }; // of a question asked again, the last one
     replyRange(turn, transfer);
   }

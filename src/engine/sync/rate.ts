@@ -1,7 +1,7 @@
 /**
  * How fast a provider may send (sync.md section 4.6): without a limit until commits of the cluster suffer, then half of it,
- * and a tenth more each second once they are well again; never below a floor, so every transfer ends. One rate for all
- * transfers of a node. Times are the process's own clock; it sends nothing and arms nothing.
+ * and a tenth more each second once they are well again; never below a floor, nor below twice what the cluster writes, so
+ * every transfer ends. One rate for all transfers of a node. Times are the process's own clock; it sends nothing and arms nothing.
  */
 /** Against the p99 of commits with no transfer under way. */
 const SUFFERS = 2.5;
@@ -9,6 +9,8 @@ const IS_WELL = 1.5;
 const ADJUST_MS = 1_000;
 const GROWTH = 1.1;
 export const RATE_FLOOR = 8 * 1_024 * 1_024;
+/** A copy that is no faster than this is behind for ever. */
+const WRITES_FLOOR = 2;
 /** Above it a limit is none. */
 const RATE_MAX = 1_024 * 1_024 * 1_024;
 /** What may be sent at once after a pause, in seconds of the rate. */
@@ -17,8 +19,12 @@ const BURST_S = 0.25;
 const IDLE_WEIGHT = 0.2;
 
 export type Rate = {
-  /** Null: no limit. Invariant: otherwise at least RATE_FLOOR. */
+  /** Null: no limit. Invariant: otherwise at least `floorBytesPerS`. */
   bytesPerS: number | null;
+  /** Invariant: at least RATE_FLOOR. */
+  floorBytesPerS: number;
+  /** What the cluster had written at the last adjustment. */
+  writtenBytes: number;
   /** Microseconds, while nothing was sent. */
   idleP99Us: number | null;
   /** May be sent now; below zero: owed. */
@@ -29,16 +35,25 @@ export type Rate = {
   sentBytes: number;
 };
 
-export const newRate = (): Rate => ({ bytesPerS: null, idleP99Us: null, allowance: 0, filledMs: 0, adjustedMs: 0, sentBytes: 0 });
+export const newRate = (): Rate => ({
+  ...{ bytesPerS: null, floorBytesPerS: RATE_FLOOR, writtenBytes: 0 },
+  ...{ idleP99Us: null, allowance: 0, filledMs: 0, adjustedMs: 0, sentBytes: 0 },
+});
+
+/** What the cluster shows: `p99Us` of the last second's commits, as the leader's LEASE told it, null where it told none. */
+export type Load = { readonly p99Us: number | null; readonly writtenBytes: number; readonly isStreaming: boolean };
 
 export const isDue = (rate: Rate, upMs: number): boolean => upMs - rate.adjustedMs >= ADJUST_MS;
 
-/** The commit p99 of the last second, as the leader's LEASE told it; null where it told none. */
-export function adjust(rate: Rate, p99Us: number | null, isStreaming: boolean, upMs: number): void {
+export function adjust(rate: Rate, { p99Us, writtenBytes, isStreaming }: Load, upMs: number): void {
   if (!isDue(rate, upMs)) return;
-  const sentPerS = (rate.sentBytes * 1_000) / (upMs - rate.adjustedMs);
+  const elapsedMs = upMs - rate.adjustedMs;
+  const sentPerS = (rate.sentBytes * 1_000) / elapsedMs;
+  rate.floorBytesPerS = Math.max(RATE_FLOOR, (WRITES_FLOOR * (writtenBytes - rate.writtenBytes) * 1_000) / elapsedMs);
+  rate.writtenBytes = writtenBytes;
   rate.adjustedMs = upMs;
   rate.sentBytes = 0;
+  if (rate.bytesPerS !== null && rate.bytesPerS < rate.floorBytesPerS) limit(rate, rate.floorBytesPerS, upMs);
   if (p99Us === null || p99Us === 0) return;
   if (!isStreaming) {
     rate.bytesPerS = null;
@@ -46,7 +61,7 @@ export function adjust(rate: Rate, p99Us: number | null, isStreaming: boolean, u
     return;
   }
   if (rate.idleP99Us === null) return; // nothing to compare with: the node began with a transfer
-  if (p99Us > SUFFERS * rate.idleP99Us) limit(rate, Math.max(RATE_FLOOR, (rate.bytesPerS ?? sentPerS) / 2), upMs);
+  if (p99Us > SUFFERS * rate.idleP99Us) limit(rate, Math.max(rate.floorBytesPerS, (rate.bytesPerS ?? sentPerS) / 2), upMs);
   else if (p99Us < IS_WELL * rate.idleP99Us && rate.bytesPerS !== null) limit(rate, rate.bytesPerS * GROWTH, upMs);
 }
 

@@ -17,7 +17,7 @@ import { newProgress } from "./progress.ts";
 import { closeTransfers } from "./provider.ts";
 import { type CursorRow, syncRows } from "./records.ts";
 import { seedOf } from "./scan.ts";
-import { enterRequester, factsOf, type Reply, type Requester, scopeOf, send, type Turn, timingOf, write } from "./state.ts";
+import { enterRequester, factsOf, type Requester, scopeOf, send, type Turn, timingOf, write } from "./state.ts";
 import { newWalk } from "./walk.ts";
 
 export const NO_DIGEST = new Uint8Array(32);
@@ -48,15 +48,17 @@ export function reload({ state: { requester }, snap }: Turn): void {
 export function probe(turn: Turn): void {
   const { config, requester } = turn.state;
   requester.replies.clear();
+  requester.probedMs = turn.upMs;
   for (const peer of config.members) if (peer !== config.self) send(turn, peer, { kind: "paxos.probe", ...scopeOf(turn) }, { what: "probe" });
   arm(turn, "x.probe", timingOf(turn).probeMs);
   if (config.members.every((peer) => peer === config.self)) decide(turn);
 }
 
-export function onProbeReply(turn: Turn, from: NodeId, reply: Reply): void {
-  const { config, requester } = turn.state;
+export function onProbeReply(turn: Turn, from: NodeId, reply: AnswerOf<"paxos.probe-reply">): void {
+  const { state, upMs } = turn;
+  const { config, requester } = state;
   if (!config.members.includes(from)) return;
-  requester.replies.set(from, reply);
+  requester.replies.set(from, { ...reply, tookMs: upMs - requester.probedMs });
   if (requester.phase === "clearing") confirm(turn);
   else if (requester.phase === "probing" && requester.replies.size === config.members.length - 1) decide(turn);
 }

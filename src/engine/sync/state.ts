@@ -1,7 +1,7 @@
 /**
  * What a node knows of store synchronisation (sync.md section 4), as plain data: as the requester of at most one transfer, as
  * the provider of a few, and as the leader that holds trimming for others. All of it but the rows of `records.ts` is gone
- * with the process, and the rules hold without it. Phases change only along the tables here. Paxos is seen as facts that
+ * with the process, and the rules hold without it. Phases change only along the tables of `phases.ts`. Paxos is seen as facts that
  * assembly reads for us; it is told `held`, `synced` and whether this node abstains.
  */
 import type { Effect, Event, Snapshot } from "../base/effects.ts";
@@ -10,6 +10,7 @@ import { invariant } from "../base/invariant.ts";
 import type { DigestBuild, DigestNode } from "../store/digest.ts";
 import type { StoreSnapshot } from "../store/types.ts";
 import type { Answer, AnswerOf, Request, RequestOf } from "../wire/messages.ts";
+import { type HoldPhase, type ProviderPhase, type RequesterPhase, requesterTransitions } from "./phases.ts";
 import { beginWrite, type Progress, type ViewStat } from "./progress.ts";
 import { newRate, type Rate } from "./rate.ts";
 import type { CursorRow, FlagRow } from "./records.ts";
@@ -126,6 +127,8 @@ export type SyncPorts = {
   facts(upMs: number): PaxosFacts;
   /** Commit p99 of the last second in microseconds, as the leader tells it; null where it is not known. */
   commitP99Us(upMs: number): number | null;
+  /** What the cluster's versions wrote to this node's store since some moment of this process. */
+  writtenBytes(): number;
   readonly views: Views;
 };
 
@@ -140,37 +143,11 @@ export type SyncCall =
 export type SyncEvent = Event<Request | SyncCall, Answer>;
 export type SyncEffect = Effect<Request, Answer>;
 
-export type RequesterPhase = "probing" | "requested" | "clearing" | "copying" | "replaying" | "verifying" | "joined";
-export const requesterTransitions: Record<RequesterPhase, readonly RequesterPhase[]> = {
-  probing: ["requested", "joined"],
-  requested: ["clearing", "probing"],
-  clearing: ["copying", "probing"],
-  copying: ["replaying", "verifying", "probing"],
-  replaying: ["verifying", "probing"],
-  verifying: ["probing"],
-  joined: ["probing"],
-};
-
-export type ProviderPhase = "holding" | "streaming" | "draining" | "closed";
-export const providerTransitions: Record<ProviderPhase, readonly ProviderPhase[]> = {
-  holding: ["streaming", "closed"],
-  streaming: ["draining", "closed"],
-  draining: ["closed"],
-  closed: [],
-};
-
-export type HoldPhase = "active" | "grace" | "released" | "expired";
-export const holdTransitions: Record<HoldPhase, readonly HoldPhase[]> = {
-  active: ["grace", "released", "expired"],
-  grace: ["released", "expired"],
-  released: [],
-  expired: [],
-};
-
 /** Rows of a view read in key order, so many a step. */
 export type Scan = { readonly view: number; readonly version: number; readonly build: DigestBuild; at: Uint8Array };
 
-export type Reply = AnswerOf<"paxos.probe-reply">;
+/** With how long it took, from the start of its round. */
+export type Reply = AnswerOf<"paxos.probe-reply"> & { readonly tookMs: number };
 
 export type Requester = {
   phase: RequesterPhase;
@@ -183,6 +160,8 @@ export type Requester = {
   cursor: CursorRow | null;
   /** Last word of each member in this round of probing. */
   replies: Map<NodeId, Reply>;
+  /** When this round began. */
+  probedMs: number;
   /** Until when a member that was busy, silent or wrong is passed over. */
   avoided: Map<NodeId, number>;
   backoffMs: number;
@@ -245,6 +224,8 @@ export type Transfer = {
   ack: { readonly first: number; readonly last: number } | null;
   view: number | null;
   viewSinceMs: number;
+  /** Of the store when it was taken. */
+  viewFileBytes: number;
   version: number;
   /** The requester walks this node's digest tree of the snapshot. */
   readonly isDelta: boolean;
@@ -324,6 +305,7 @@ export const initialSync = (config: SyncConfig): SyncState => ({
     durable: null,
     cursor: null,
     replies: new Map(),
+    probedMs: 0,
     avoided: new Map(),
     backoffMs: 0,
     isForced: false,

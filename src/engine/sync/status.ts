@@ -6,9 +6,9 @@
 import type { History } from "../store/versions.ts";
 import { type Candidate, candidates, isInfeasible } from "./choose.ts";
 import { heldFrom } from "./hold.ts";
+import type { HoldPhase, ProviderPhase, RequesterPhase } from "./phases.ts";
 import { type ProgressStatus, progressStatus } from "./progress.ts";
-import { RATE_FLOOR } from "./rate.ts";
-import type { HoldPhase, ProviderPhase, RequesterPhase, SendLimit, SyncState } from "./state.ts";
+import type { SendLimit, SyncState } from "./state.ts";
 
 export type SyncStatus = {
   readonly phase: RequesterPhase;
@@ -74,7 +74,7 @@ export function statusOf(state: SyncState, upMs: number): SyncStatus {
       lowest,
       leftMs: Math.max(0, renewedMs + leaseMs - upMs),
     })),
-    rate: state.rate.bytesPerS === null ? null : { bytesPerS: state.rate.bytesPerS, isFloor: state.rate.bytesPerS === RATE_FLOOR },
+    rate: state.rate.bytesPerS === null ? null : { bytesPerS: state.rate.bytesPerS, isFloor: state.rate.bytesPerS <= state.rate.floorBytesPerS },
     heldFrom: heldFrom(state, upMs),
   };
 }
