@@ -15,6 +15,7 @@ import { type PaxosCall, PaxosCluster, type PaxosWorldOptions } from "./paxos-wo
 import { runFor } from "./steer.ts";
 import type { SyncCheckers } from "./sync-checkers.ts";
 import { watchSync } from "./sync-watch.ts";
+import { foldMarks } from "./trace.ts";
 import { errorLine } from "./verbs.ts";
 
 /** A client waits so long: longer than a replica leaves it without an answer. */
@@ -122,7 +123,7 @@ export class PaxosStory extends PaxosCluster {
     const before = trace.position;
     const lines = act();
     const said = trace.since(before);
-    return [...(this.tracing ? said : said.filter((line) => (MARKED.test(line) && !ORDINARY.test(line)) || ENDINGS.test(line))), ...lines];
+    return [...(this.tracing ? said : foldMarks(said.filter((line) => (MARKED.test(line) && !ORDINARY.test(line)) || ENDINGS.test(line)))), ...lines];
   }
 
   /** `a b up at 412, leader a; c down at 12` */

@@ -10,6 +10,33 @@ const MARK_COLUMN = 34;
 /** A trace line that ends with a mark: `a: ignores it                     [hold.late-ask]`. */
 export const withMark = (text: string, mark: string): string => `${text.padEnd(MARK_COLUMN - 1)} [${mark}]`;
 
+const MARKED = /^([^:\s]+: .*?) +\[([\w-]+\.[\w-]+)\]$/;
+/** So many of one node's same mark among the lines of one answer say no more than the first of them. */
+const ALIKE_COUNT = 4;
+
+/** Marks that one node makes again and again: the first, and how many more there were. */
+export function foldMarks(lines: readonly string[]): string[] {
+  const counts = new Map<string, number>();
+  const nameOf = (line: string): string | null => {
+    const [, text = "", mark] = MARKED.exec(line) ?? [];
+    return mark === undefined ? null : `${text.slice(0, text.indexOf(":"))} ${mark}`;
+  };
+  for (const line of lines) {
+    const name = nameOf(line);
+    if (name !== null) counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  const seen = new Set<string>();
+  return lines.flatMap((line) => {
+    const name = nameOf(line);
+    const count = name === null ? 0 : (counts.get(name) ?? 0);
+    if (name === null || count < ALIKE_COUNT) return [line];
+    if (seen.has(name)) return [];
+    seen.add(name);
+    const [, text = "", mark = ""] = MARKED.exec(line) ?? [];
+    return [withMark(`${text}, and ${count - 1} more like it`, mark)];
+  });
+}
+
 export class Trace {
   recording: boolean;
   /** How often each mark was hit. */

@@ -13,6 +13,7 @@ import { diskVerbs } from "./disk-verbs.ts";
 import { type Frame, matches, matchText } from "./network.ts";
 import type { BoundaryKind, CrashPoint } from "./process.ts";
 import { RUN_MS_MAX, type RunEnd, runFor, runNow, runUntil } from "./steer.ts";
+import { foldMarks } from "./trace.ts";
 import type { Words } from "./words.ts";
 import type { WorldFace } from "./world-face.ts";
 
@@ -217,17 +218,17 @@ export const worldVerbs: readonly Verb<StoryScene>[] = [
 /** An error as a story shows it. */
 export const errorLine = (code: string, detail: string): string => `error[${code}]: ${detail}`;
 
-function run({ world, open, breaks }: StoryScene, words: Words): string[] {
+function run({ world, open, breaks }: StoryScene, words: Words): readonly string[] {
   const forMs = words.duration();
   const until = words.key("until");
-  const isShown = shown(words);
+  const shownOf = shown(words);
   words.done();
   const isMet = until === null ? () => false : open.condition(until);
   const stops = (): boolean => isMet() || breaks.some((each) => each.holds());
   const before = world.trace.position;
   const end: RunEnd = forMs === null ? runUntil(world, stops) : runFor(world, forMs, stops);
   const lines = world.trace.since(before);
-  const told = lines.filter(isShown);
+  const told = shownOf(lines);
   const broke = breaks.find((each) => each.holds());
   if (until !== null && isMet()) return told;
   if (broke !== undefined) return [...told, `break: ${broke.text}`];
@@ -237,18 +238,26 @@ function run({ world, open, breaks }: StoryScene, words: Words): string[] {
   return told;
 }
 
-const MARK = /\[([\w-]+)\.[\w-]+\]$/;
+const MARK = /\[([\w-]+)\.([\w-]+)\]$/;
+const ORDINARY = /^(late-|unheard$)/;
 const MESSAGE = /^\S+ → \S+ +(\S+)/;
 const COMMIT = /^\S+: \w+ committed, /;
 
-/** `show=`: everything, every mark, nothing, or a list of areas of marks, kinds of messages, and `commits`. */
-function shown(words: Words): (line: string) => boolean {
+/**
+ * `show=`: everything, every mark, nothing, or a list: areas of marks (without what comes late in ordinary traffic), marks and
+ * kinds of messages by their name, and `commits`.
+ */
+function shown(words: Words): (lines: readonly string[]) => readonly string[] {
   const show = words.key("show") ?? "all";
-  if (show === "all" || show === "none") return () => show === "all";
-  if (show === "marks") return (line) => MARK.test(line);
+  if (show === "all" || show === "none") return (lines) => (show === "all" ? lines : []);
+  if (show === "marks") return (lines) => lines.filter((line) => MARK.test(line));
   const wanted = new Set(show.split(","));
-  const has = (word: string | undefined): boolean => word !== undefined && wanted.has(word);
-  return (line) => has(MARK.exec(line)?.[1]) || has(MESSAGE.exec(line)?.[1]) || (wanted.has("commits") && COMMIT.test(line));
+  const isWanted = (line: string): boolean => {
+    const [, area = "", name = ""] = MARK.exec(line) ?? [];
+    if ((wanted.has(area) && !ORDINARY.test(name)) || wanted.has(`${area}.${name}`)) return true;
+    return wanted.has(MESSAGE.exec(line)?.[1] ?? "") || (wanted.has("commits") && COMMIT.test(line));
+  };
+  return (lines) => foldMarks(lines.filter(isWanted));
 }
 
 function queueLines(world: WorldFace): string[] {
