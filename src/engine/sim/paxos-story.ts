@@ -73,6 +73,7 @@ export class PaxosStory extends PaxosCluster {
   /** They go down, the others go on, and trim what the laggards would need next. */
   private leaveBehind({ ids, at }: Laggards, last: number): void {
     for (const id of ids) this.world.crashNode(id);
+    runFor(this.world, READY_MS, () => this.isReady(at));
     this.grow(last);
     runFor(this.world, TRIM_WAIT_MS);
     const leader = this.leader() as NodeId;

@@ -2,7 +2,7 @@
  * The area `sync` of stories and seed runs: a simulated cluster of symmetric replicas that decide by Paxos.
  */
 import type { NodeId } from "../base/ids.ts";
-import { paxosTransitions } from "../paxos/state.ts";
+import { PAXOS_TIMING, paxosTransitions } from "../paxos/state.ts";
 import { holdTransitions, providerTransitions, requesterTransitions } from "../sync/phases.ts";
 import { DEFAULT_LIMITS, SEED_LIMITS, SYNC_TIMING } from "../sync/state.ts";
 import { type Area, type Condition, defineArea, type SeedReport } from "./area.ts";
@@ -23,6 +23,7 @@ function makeWorld(words: Words): PaxosScene {
   const last = words.count("last", 1);
   const keepCount = words.count("keep", 500);
   const trimWaitMs = words.count("trim-wait", 60_000);
+  const collectMs = words.count("collect-wait", PAXOS_TIMING.collectMs);
   if (nodeCount < 1 || nodeCount > NODES_MAX) throw words.refuse(`nodes is ${nodeCount}, want 1 to ${NODES_MAX}`);
   if (last < 1 || last > LAST_MAX) throw words.refuse(`last is ${last}, want 1 to ${LAST_MAX}`);
   if (keepCount < 1) throw words.refuse("keep is 0, want 1 or more");
@@ -32,7 +33,7 @@ function makeWorld(words: Words): PaxosScene {
   const chunkKeys = words.count("chunk-keys", 2_000);
   const mode = words.oneOf("mode", ["full", "delta"], "full");
   const sync = profileNamed(profile, chunkKeys, mode);
-  const story = new PaxosStory({ seed, nodeCount, spareCount, keepCount, timing: { trimWaitMs }, ...(sync === null ? {} : { sync }) });
+  const story = new PaxosStory({ seed, nodeCount, spareCount, keepCount, timing: { trimWaitMs, collectMs }, ...(sync === null ? {} : { sync }) });
   story.begin(last, laggardsOf(words));
   return { world: story.world, story };
 }
@@ -121,7 +122,7 @@ export const syncArea: Area = defineArea<PaxosScene>({
   summary: "replicas that decide by Paxos: elections, leases, versions, trim",
   example: "world sync nodes=3 seed=7",
   forms: [
-    "[nodes=3] [spares=0] [seed=1] [last=1] [keep=500] [trim-wait=60000] [profile=none|seed|default] [chunk-keys=2000] [mode=full|delta] [laggard=c,d(1)]",
+    "[nodes=3] [spares=0] [seed=1] [last=1] [keep=500] [laggard=c,d(1)] [trim-wait=60000] [collect-wait=1000] [profile=none|seed|default] [chunk-keys=2000] [mode=full|delta]",
   ],
   makeWorld,
   verbs: [...paxosVerbs, ...syncVerbs],
