@@ -113,7 +113,7 @@ function ask(turn: Turn, peer: NodeId): void {
   enterRequester(turn.state, "requested");
   requester.provider = peer;
   const wants = { mode: requester.isDelta ? MODE_DELTA : MODE_FULL, last: own.last, floor: neededFloor(turn.state, own), resume, limits: config.limits };
-  send(turn, peer, { kind: "sync.req", ...scopeOf(turn), ...wants }, { what: "grant" });
+  requester.grantRequest = send(turn, peer, { kind: "sync.req", ...scopeOf(turn), ...wants }, { what: "grant" });
   arm(turn, "x.patience", timingOf(turn).patienceMs);
 }
 
@@ -124,10 +124,10 @@ function wantsDelta({ state: { config, requester } }: Turn, last: number): boole
 }
 
 /** From here on this node abstains. Flag, floor and all that Paxos promised are durable before one key is cleared. */
-export function onGrant(turn: Turn, from: NodeId, grant: AnswerOf<"sync.grant">): void {
+export function onGrant(turn: Turn, from: NodeId, requestId: number, grant: AnswerOf<"sync.grant">): void {
   const { state } = turn;
   const { requester } = state;
-  if (requester.phase !== "requested" || requester.provider !== from) {
+  if (requester.phase !== "requested" || requester.grantRequest !== requestId) {
     mark(turn, "sync.late-grant", `${from} grants what was given up`);
     send(turn, from, { kind: "sync.abort", ...scopeOf(turn), transfer: grant.transfer, reason: "expired" }, { what: "told" });
     return;

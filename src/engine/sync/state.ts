@@ -168,6 +168,8 @@ export type Requester = {
   /** An operator wants this store replaced. */
   isForced: boolean;
   provider: NodeId | null;
+  /** The SYNC_REQ whose answer counts: one that was given up may still be granted, by the same provider too. */
+  grantRequest: number;
   transfer: Uint8Array | null;
   /** The grant goes on from the cursor. */
   resumes: boolean;
@@ -310,6 +312,7 @@ export const initialSync = (config: SyncConfig): SyncState => ({
     backoffMs: 0,
     isForced: false,
     provider: null,
+    grantRequest: 0,
     transfer: null,
     resumes: false,
     isCleared: false,

@@ -205,10 +205,10 @@ function onAnswer(turn: Turn, from: NodeId, requestId: number, body: Answer): vo
       onProbeReply(turn, from, body);
       return;
     case "sync.grant":
-      onGrant(turn, from, body);
+      onGrant(turn, from, requestId, body);
       return;
     case "sync.aborted":
-      if (about.what === "grant" && turn.state.requester.phase === "requested")
+      if (requestId === turn.state.requester.grantRequest && turn.state.requester.phase === "requested")
         endedBy(turn, body.reason, Math.max(timingOf(turn).backoffMs, body.retryAfterMs));
       return;
     case "sync.recent":
