@@ -37,6 +37,14 @@ test("property: entries come back, whole and from any slice", () => {
   );
 });
 
+test("offsets of many short entries behind one of another length", () => {
+  for (const first of [0, 500]) {
+    const count = 20_000;
+    const entries = Array.from({ length: count }, (_, i) => new Uint8Array(i === 0 ? first : 3));
+    expect([...bundleOffsets(bundleOf(entries))]).toEqual(Array.from({ length: count + 1 }, (_, i) => (i === 0 ? 0 : 2 + first + 5 * (i - 1))));
+  }
+});
+
 test("property: a bundle cut anywhere but between entries is malformed", () => {
   fc.assert(
     fc.property(entries, fc.nat(), (list, cut) => {

@@ -54,6 +54,12 @@ test("property: leaf hashes of a bundle of any entries, also from inside a large
   );
 });
 
+test("leaf hashes of a bundle far longer than what is hashed at a time: empty, short, long and longest entries in turn", () => {
+  const lengths = [0, 1, 200, 65_535, 31, 32, 33, 70, 65_534, 5_000];
+  const entries = Array.from({ length: 80 }, (_, i) => new Uint8Array(lengths[i % lengths.length] as number).fill(i));
+  expect(split32(leafHashes(bundleOf(entries))).map((hash) => hash.toHex())).toEqual(entries.map((entry) => naiveLeaf(entry).toHex()));
+});
+
 test("every size up to 300: root, and appending one leaf at a time ends with the same edge", () => {
   const leaves = leavesOf(300);
   let edge = EMPTY_EDGE;

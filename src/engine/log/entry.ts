@@ -12,6 +12,8 @@ export const ENTRY_BYTES_MAX = 65_535;
 export const BUNDLE_COUNT = 256;
 /** Bytes of the length before each entry. */
 export const LENGTH_BYTES = 2;
+/** Room made for offsets at once: an empty first entry says nothing of the others. */
+const GUESS_COUNT_MAX = 16_384;
 
 /** The bundle of these entries; throws LOG_ENTRY_TOO_LARGE. */
 export function bundleOf(entries: readonly Uint8Array[]): Uint8Array {
@@ -47,9 +49,22 @@ export function bundleCount(bundle: Uint8Array): number {
 
 /** Where each record (length and bytes) begins, and at last the bundle's length: count + 1 numbers. Throws LOG_ENCODING. */
 export function bundleOffsets(bundle: Uint8Array): Uint32Array {
-  const offsets = new Uint32Array(bundleCount(bundle) + 1);
-  for (let i = 1; i < offsets.length; i++) offsets[i] = recordEnd(bundle, offsets[i - 1] as number);
-  return offsets;
+  // most bundles hold entries of one length: room for as many as there would be of the first one's
+  const guess = bundle.length === 0 ? 0 : Math.ceil(bundle.length / recordEnd(bundle, 0));
+  let offsets = new Uint32Array(1 + Math.min(guess, GUESS_COUNT_MAX));
+  let count = 0;
+  for (let at = 0; at < bundle.length; ) {
+    at = recordEnd(bundle, at);
+    if (++count === offsets.length) offsets = larger(offsets);
+    offsets[count] = at;
+  }
+  return count + 1 === offsets.length ? offsets : offsets.slice(0, count + 1);
+}
+
+function larger(offsets: Uint32Array): Uint32Array<ArrayBuffer> {
+  const next = new Uint32Array(offsets.length * 2);
+  next.set(offsets);
+  return next;
 }
 
 /** A view of entry i, without its length. */

@@ -18,11 +18,16 @@ const HASH_WORDS = HASH_BYTES / 4;
 const SHARED_LEAVES_MAX = 1_024;
 /** Views of the leaf buffer are kept for lengths up to this one; a longer entry costs more to hash than a view to make. */
 const LEAF_VIEW_BYTES_MAX = 4_096;
-/** An entry up to this length is copied byte by byte: that is less than a view of it costs. */
-const LOOP_BYTES_MAX = 48;
+/** An entry up to this length is copied byte by byte: that is less than a call costs. */
+const LOOP_BYTES_MAX = 32;
 
-/** 00 ‖ entry of up to 65,535 bytes, and the views of it that were used before. */
-const leafInput = new Uint8Array(1 + 65_535);
+/**
+ * 00 ‖ entry of up to 65,535 bytes, and the views of it that were used before. Behind it a part of the bundle at hand: moving
+ * bytes within one array needs no view of each entry, and such a view costs a fifth of a short entry's hash.
+ */
+const LEAF_BYTES_MAX = 1 + 65_535;
+const STAGE_BYTES = 262_144;
+const leafInput = new Uint8Array(LEAF_BYTES_MAX + STAGE_BYTES);
 const leafViews: Uint8Array[] = [];
 /** 01 ‖ left ‖ right, placed so that the hashes lie on word boundaries. */
 const nodeBuffer = new ArrayBuffer(8 + 2 * HASH_BYTES);
@@ -64,15 +69,34 @@ export const leafHashes = (bundle: Uint8Array): Uint8Array => leafHashesAt(bundl
 export function leafHashesAt(bundle: Uint8Array, offsets: Uint32Array): Uint8Array {
   const count = offsets.length - 1;
   const hashes = new Uint8Array(count * HASH_BYTES);
-  for (let i = 0; i < count; i++) {
-    const from = (offsets[i] as number) + LENGTH_BYTES;
-    const to = offsets[i + 1] as number;
-    if (to - from > LOOP_BYTES_MAX) leafInput.set(bundle.subarray(from, to), 1);
-    else for (let at = from; at < to; at++) leafInput[1 + at - from] = bundle[at] as number;
-    Bun.SHA256.hash(leafView(1 + to - from), output);
-    copyHash(output, 0, hashes, i * HASH_BYTES);
+  for (let from = 0; from < count; ) {
+    const to = stagedEnd(offsets, from);
+    const start = offsets[from] as number;
+    leafInput.set(from === 0 && to === count ? bundle : bundle.subarray(start, offsets[to]), LEAF_BYTES_MAX);
+    for (let i = from; i < to; i++) hashStaged(offsets, i, LEAF_BYTES_MAX - start, hashes);
+    from = to;
   }
   return hashes;
+}
+
+/** The first record behind `from` that does not fit the stage beside it; the longest record fits it alone. */
+function stagedEnd(offsets: Uint32Array, from: number): number {
+  const count = offsets.length - 1;
+  const limit = (offsets[from] as number) + STAGE_BYTES;
+  if ((offsets[count] as number) <= limit) return count;
+  let to = from + 1;
+  while ((offsets[to + 1] as number) <= limit) to++;
+  return to;
+}
+
+/** Hashes entry i, which lies `shift` behind its place in the bundle. */
+function hashStaged(offsets: Uint32Array, i: number, shift: number, hashes: Uint8Array): void {
+  const from = shift + (offsets[i] as number) + LENGTH_BYTES;
+  const to = shift + (offsets[i + 1] as number);
+  if (to - from > LOOP_BYTES_MAX) leafInput.copyWithin(1, from, to);
+  else for (let at = from; at < to; at++) leafInput[1 + at - from] = leafInput[at] as number;
+  Bun.SHA256.hash(leafView(1 + to - from), output);
+  copyHash(output, 0, hashes, i * HASH_BYTES);
 }
 
 function leafView(length: number): Uint8Array {
