@@ -14,7 +14,7 @@ import { bundleCount, joinBundles } from "../log/entry.ts";
 import { logKeys } from "../store/keys.ts";
 import { type Answer, BUNDLE_BYTES_MAX, refused } from "../wire/messages.ts";
 import type { MergeConfig } from "./config.ts";
-import { batchReceiptLine, lineBytesMax, putReceiptLine, type ReceiptPrinter, receiptCount, receiptPrinter, receiptsAt } from "./receipt.ts";
+import { batchReceiptLine, lineBytesMax, putReceiptLine, type ReceiptBatch, type ReceiptPrinter, receiptCount, receiptPrinter, receiptsAt } from "./receipt.ts";
 import { answer, type Group, type Lot, type OpenAdd, type StorageEffect, type StorageState } from "./storage-state.ts";
 
 /** A storage node commits in milliseconds: one that needs more is replaced, which leaves time for two more within an answer. */
@@ -37,7 +37,7 @@ export function copyGroup(state: StorageState, group: Group, snap: Snapshot): St
   }
   // what another node put here is its to copy: in doubt for us until somebody adds it here
   for (const lot of group.lots) if (!isKept(state.config, lot) && !state.lots.has(lot.firstSeq)) doubt(state, lot);
-  return [...answerAdds(state, ready, snap), ...askOthers(state, wanting)];
+  return [...answerAdds(state, ready, group.lots, snap), ...askOthers(state, wanting)];
 }
 
 const isKept = (config: MergeConfig, lot: Lot): boolean => lot.holders.length + 1 >= config.storagequorum;
@@ -57,7 +57,7 @@ function lotsOf(state: StorageState, group: Group, add: OpenAdd, snap: Snapshot,
   let first = 0;
   for (const seq of add.seqs) {
     if (seq < state.settledSeq || (seq >= first && seq < end)) continue;
-    const found = seq >= firstNew ? newLotAt(group, seq) : oldLotAt(state, seq, snap);
+    const found = seq >= firstNew ? lotAt(group.lots, seq) : oldLotAt(state, seq, snap);
     if (found === null) continue;
     first = found.firstSeq;
     end = found.firstSeq + found.count;
@@ -68,14 +68,16 @@ function lotsOf(state: StorageState, group: Group, add: OpenAdd, snap: Snapshot,
   return lots;
 }
 
-function newLotAt(group: Group, seq: number): Lot | null {
+/** The one of these lots, in ascending order, that a sequence number is in; null where it is in none. */
+function lotAt(lots: readonly Lot[], seq: number): Lot | null {
   let low = 0;
-  for (let high = group.lots.length; high - low > 1; ) {
+  for (let high = lots.length; high - low > 1; ) {
     const middle = (low + high) >> 1;
-    if ((group.lots[middle] as Lot).firstSeq <= seq) low = middle;
+    if ((lots[middle] as Lot).firstSeq <= seq) low = middle;
     else high = middle;
   }
-  return group.lots[low] ?? null;
+  const lot = lots[low];
+  return lot !== undefined && seq >= lot.firstSeq && seq < lot.firstSeq + lot.count ? lot : null;
 }
 
 /** An older lot that is being copied, or is in doubt and may have to be. */
@@ -89,7 +91,7 @@ function oldLotAt(state: StorageState, seq: number, snap: Snapshot): Lot | null 
   if (known !== undefined || !inDoubt) return known ?? null;
   const bundle = snap.get("log", logKeys.pending(state.config.log, found.firstSeq));
   if (bundle === undefined) return null;
-  return { firstSeq: found.firstSeq, count: bundleCount(bundle), bundle, holders: [], asked: [], silent: [], waiters: [] };
+  return { firstSeq: found.firstSeq, count: bundleCount(bundle), bundle, receipts: found.row, holders: [], asked: [], silent: [], waiters: [] };
 }
 
 /** Asks as many more storage nodes as each lot needs; gives up on those for which there are not enough. */
@@ -164,12 +166,14 @@ function onKept(state: StorageState, requestId: number, snap: Snapshot): Storage
   const put = state.puts.get(requestId);
   state.puts.delete(requestId);
   const ready: OpenAdd[] = [];
+  const kept: Lot[] = [];
   for (const firstSeq of put?.lots ?? []) {
     const lot = state.lots.get(firstSeq);
     if (put === undefined || lot === undefined) continue; // given up meanwhile
     lot.holders.push(put.to);
     if (!isKept(state.config, lot)) continue;
     close(state, lot);
+    kept.push(lot);
     for (const id of lot.waiters) {
       const add = state.adds.get(id);
       if (add === undefined || --add.missingCount > 0) continue;
@@ -177,7 +181,7 @@ function onKept(state: StorageState, requestId: number, snap: Snapshot): Storage
       ready.push(add);
     }
   }
-  return answerAdds(state, ready, snap);
+  return answerAdds(state, ready, kept, snap);
 }
 
 export function onPutTimer(state: StorageState, timer: string): StorageEffect[] {
@@ -234,43 +238,49 @@ function close(state: StorageState, lot: Lot): void {
   state.lotBytes -= lot.bundle.length;
 }
 
-/** Receipts from the stored rows; adds that share a batch share its tree. */
-function answerAdds(state: StorageState, adds: readonly OpenAdd[], snap: Snapshot): StorageEffect[] {
+/** Where receipt batches are found: lots at hand, in ascending order, then the stored rows, which are the same. */
+type Batches = { readonly config: MergeConfig; readonly lots: readonly Lot[]; readonly snap: Snapshot };
+
+/** Adds that share a batch share its tree. */
+function answerAdds({ config }: StorageState, adds: readonly OpenAdd[], lots: readonly Lot[], snap: Snapshot): StorageEffect[] {
   const printers = new Map<number, ReceiptPrinter>();
+  const batches = { config, lots: [...lots].sort((a, b) => a.firstSeq - b.firstSeq), snap };
   return adds.map((add) => {
-    const lines = add.receipts === "batch" ? batchLines(state.config, add, snap) : receiptLines(state.config, add, snap, printers);
+    const lines = add.receipts === "batch" ? batchLines(batches, add) : receiptLines(batches, add, printers);
     return answer(add.id, { kind: "added", lines, hashes: add.hashes });
   });
 }
 
 /** A line for each run of entries that lie in one batch. */
-function batchLines(config: MergeConfig, { seqs }: OpenAdd, snap: Snapshot): Uint8Array {
+function batchLines(batches: Batches, { seqs }: OpenAdd): Uint8Array {
   const lines: Uint8Array[] = [];
   for (let at = 0; at < seqs.length; ) {
-    const { firstSeq, row } = batchAt(config, seqs[at] as number, snap);
+    const { firstSeq, row } = batchAt(batches, seqs[at] as number);
     const indexes: number[] = [];
     for (; at < seqs.length; at++) {
       const index = (seqs[at] as number) - firstSeq;
       if (index < 0 || index >= receiptCount(row)) break;
       indexes.push(index);
     }
-    lines.push(batchReceiptLine(config, row, indexes));
+    lines.push(batchReceiptLine(batches.config, row, indexes));
   }
   return concatBytes(...lines);
 }
 
-function batchAt(config: MergeConfig, seq: number, snap: Snapshot): NonNullable<ReturnType<typeof receiptsAt>> {
+function batchAt({ config, lots, snap }: Batches, seq: number): ReceiptBatch {
+  const lot = lotAt(lots, seq);
+  if (lot !== null) return { firstSeq: lot.firstSeq, row: lot.receipts };
   const found = receiptsAt(snap, config.log, seq);
   if (found === null) throw new EngineError("STORE_CORRUPT", `${config.self}: entry ${seq} is known, and no receipt batch holds it`);
   return found;
 }
 
-function receiptLines(config: MergeConfig, add: OpenAdd, snap: Snapshot, printers: Map<number, ReceiptPrinter>): Uint8Array {
+function receiptLines(batches: Batches, add: OpenAdd, printers: Map<number, ReceiptPrinter>): Uint8Array {
   const { seqs } = add;
   const runs: { readonly firstSeq: number; readonly printer: ReceiptPrinter; readonly from: number; readonly to: number }[] = [];
   let bytesMax = 0;
   for (let from = 0, to = 0; from < seqs.length; from = to) {
-    const [firstSeq, printer] = printerAt(config, seqs[from] as number, snap, printers);
+    const [firstSeq, printer] = printerAt(batches, seqs[from] as number, printers);
     const end = firstSeq + receiptCount(printer.row);
     for (to = from + 1; to < seqs.length && (seqs[to] as number) >= firstSeq && (seqs[to] as number) < end; ) to++;
     runs.push({ firstSeq, printer, from, to });
@@ -287,15 +297,10 @@ function receiptLines(config: MergeConfig, add: OpenAdd, snap: Snapshot, printer
   return lines.subarray(0, at);
 }
 
-function printerAt(
-  config: MergeConfig,
-  seq: number,
-  snap: Snapshot,
-  printers: Map<number, ReceiptPrinter>,
-): readonly [firstSeq: number, printer: ReceiptPrinter] {
+function printerAt(batches: Batches, seq: number, printers: Map<number, ReceiptPrinter>): readonly [firstSeq: number, printer: ReceiptPrinter] {
   for (const each of printers) if (seq >= each[0] && seq < each[0] + receiptCount(each[1].row)) return each;
-  const { firstSeq, row } = batchAt(config, seq, snap);
-  const printer = receiptPrinter(config, row);
+  const { firstSeq, row } = batchAt(batches, seq);
+  const printer = receiptPrinter(batches.config, row);
   printers.set(firstSeq, printer);
   return [firstSeq, printer];
 }

@@ -207,6 +207,7 @@ function closeLot(state: StorageState, draft: LotDraft, holder: NodeId | null, f
     lengths[2 * i + 1] = draft.lengths[i] as number;
   }
   ops.push({ op: "put", key: logKeys.pending(log, firstSeq), value: bundle });
-  ops.push(putReceipts(log, firstSeq, signReceipts(state.config, { hashes, lengths, timeMs })));
-  return { firstSeq, count, bundle, holders: holder === null ? [] : [holder], asked: [], silent: [], waiters: [] };
+  const receipts = signReceipts(state.config, { hashes, lengths, timeMs });
+  ops.push(putReceipts(log, firstSeq, receipts));
+  return { firstSeq, count, bundle, receipts, holders: holder === null ? [] : [holder], asked: [], silent: [], waiters: [] };
 }

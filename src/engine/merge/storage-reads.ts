@@ -36,31 +36,42 @@ export function readList(state: StorageState, ask: RequestOf<"storage.list">, sn
 export function readEntries(state: StorageState, ask: RequestOf<"storage.get">, snap: Snapshot): AnswerOf<"storage.entries"> {
   const count = ask.hashes.length / 32;
   const walk = new LotWalk(state, snap);
-  const parts: Uint8Array[] = [];
+  const runs: Run[] = [];
   const absent: number[] = [];
   let bytes = 0;
   let served = 0;
   for (; served < count; served++) {
-    const entry = walk.entry(ask.hashes, served * 32);
-    if (entry === null) {
+    const seq = walk.find(ask.hashes, served * 32);
+    if (seq < 0) {
       absent.push(served);
       continue;
     }
-    if (bytes > 0 && bytes + entry.length > BUNDLE_BYTES_MAX) break;
-    bytes += entry.length;
-    parts.push(entry);
+    const { lot } = walk;
+    const from = lot.offsets[seq - lot.firstSeq] as number;
+    const to = lot.offsets[seq - lot.firstSeq + 1] as number;
+    if (bytes > 0 && bytes + to - from > BUNDLE_BYTES_MAX) break;
+    bytes += to - from;
+    const last = runs[runs.length - 1];
+    if (last !== undefined && last.bundle === lot.bundle && last.to === from) last.to = to;
+    else runs.push({ bundle: lot.bundle, from, to });
   }
-  return { kind: "storage.entries", bundle: joinBundles(parts), served, absent };
+  return { kind: "storage.entries", bundle: joinBundles(runs.map((run) => run.bundle.subarray(run.from, run.to))), served, absent };
 }
+
+/** Neighbouring entries of one lot, as bytes of its bundle. */
+type Run = { readonly bundle: Uint8Array; readonly from: number; to: number };
 
 /** A receipt batch with its entries. */
 type OpenLot = { readonly firstSeq: number; readonly hashes: Uint8Array; readonly bundle: Uint8Array; readonly offsets: Uint32Array };
+
+const NO_LOT: OpenLot = { firstSeq: 0, hashes: new Uint8Array(0), bundle: new Uint8Array(0), offsets: new Uint32Array(1) };
 
 /** Finds entries by hash, expecting each one right behind the last. Lives as long as its snapshot. */
 class LotWalk {
   private readonly state: StorageState;
   private readonly snap: Snapshot;
-  private lot: OpenLot | null = null;
+  /** The lot of the entry found last. */
+  lot: OpenLot = NO_LOT;
   private nextSeq = 0;
 
   constructor(state: StorageState, snap: Snapshot) {
@@ -68,28 +79,24 @@ class LotWalk {
     this.snap = snap;
   }
 
-  /** The entry with its length, as a view; null where it is unknown, forgotten, or its row does not read. */
-  entry(hashes: Uint8Array, at: number): Uint8Array | null {
-    const lot = this.lotWith(this.nextSeq);
-    const i = lot === null ? 0 : this.nextSeq - lot.firstSeq;
-    if (lot !== null && equalAt(lot.hashes, i * 32, hashes, at)) return this.take(lot, i);
+  /** Sequence number of the entry, which is in `lot`; -1 where it is unknown, forgotten, or its row does not read. */
+  find(hashes: Uint8Array, at: number): number {
+    const next = this.nextSeq;
+    if (this.open(next) && equalAt(this.lot.hashes, (next - this.lot.firstSeq) * 32, hashes, at)) return this.nextSeq++;
     const { log } = this.state.config;
-    const seq = findSeqs(this.snap, log, hashes.subarray(at, at + 32), (_, each) => this.lotWith(each) !== null)[0] as number;
-    const found = seq < 0 ? null : this.lotWith(seq);
-    return found === null ? null : this.take(found, seq - found.firstSeq);
+    const seq = findSeqs(this.snap, log, hashes.subarray(at, at + 32), (_, each) => this.open(each))[0] as number;
+    if (seq < 0 || !this.open(seq)) return -1;
+    this.nextSeq = seq + 1;
+    return seq;
   }
 
-  private take(lot: OpenLot, i: number): Uint8Array {
-    this.nextSeq = lot.firstSeq + i + 1;
-    return lot.bundle.subarray(lot.offsets[i], lot.offsets[i + 1]);
-  }
-
-  private lotWith(seq: number): OpenLot | null {
-    if (seq < this.state.forgottenSeq || seq >= this.state.storedSeq) return null;
-    if (this.lot !== null && seq >= this.lot.firstSeq && seq < this.lot.firstSeq + this.lot.offsets.length - 1) return this.lot;
+  /** Makes `lot` the one with this sequence number; false where there is none that reads. */
+  private open(seq: number): boolean {
+    if (seq < this.state.forgottenSeq || seq >= this.state.storedSeq) return false;
+    if (seq >= this.lot.firstSeq && seq < this.lot.firstSeq + this.lot.offsets.length - 1) return true;
     const lot = openLot(this.snap, this.state.config.log, seq);
     if (lot !== null) this.lot = lot;
-    return lot;
+    return lot !== null;
   }
 }
 

@@ -11,6 +11,7 @@ import { text, u53 } from "../wire/codec.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import { record } from "../wire/record.ts";
 import type { AddAnswer, AddRequest, MergeConfig, ReceiptForm, SpaceRequest } from "./config.ts";
+import type { ReceiptRow } from "./receipt.ts";
 
 /** From the node itself: take no more entries, finish what was begun. Answered when the role is closed. */
 export type DrainRequest = { readonly kind: "drain" };
@@ -68,6 +69,7 @@ export type Lot = {
   readonly firstSeq: number;
   readonly count: number;
   readonly bundle: Uint8Array;
+  readonly receipts: ReceiptRow;
   /** Other storage nodes that have it on disk. */
   readonly holders: NodeId[];
   /** Other storage nodes that were asked, in order. Invariant: none is asked twice. */
