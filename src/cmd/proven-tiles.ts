@@ -5,7 +5,7 @@
  * Memory: the partial tiles, and the last few full ones.
  */
 import { concatBytes, equalBytes, readU64be, toHex } from "../engine/base/bytes.ts";
-import type { Snapshot } from "../engine/base/effects.ts";
+import type { Db, Snapshot } from "../engine/base/effects.ts";
 import { EngineError } from "../engine/base/errors.ts";
 import { HASH_BYTES, type Hash, type LogId } from "../engine/base/ids.ts";
 import type { Checkpoint } from "../engine/log/checkpoint.ts";
@@ -89,14 +89,16 @@ export class ProvenTiles {
 
   /** The tiles at hand as the rows that a LogReader reads. */
   private rows(): Snapshot {
+    const get = (_db: Db, key: Uint8Array): Uint8Array | undefined => {
+      const [level, n] = key[8] === ORDER_TAG ? [0, readU64be(key, 9) ?? 0] : [key[9] ?? 0, readU64be(key, 10) ?? 0];
+      const path = tilePath(level, n);
+      const hashes = this.partial.get(path) ?? this.full.get(path);
+      if (hashes === undefined && tileWidth(level, n, this.head.size) > 0) throw new MissingTile(level, n);
+      return hashes;
+    };
     return {
-      get: (_db, key) => {
-        const [level, n] = key[8] === ORDER_TAG ? [0, readU64be(key, 9) ?? 0] : [key[9] ?? 0, readU64be(key, 10) ?? 0];
-        const path = tilePath(level, n);
-        const hashes = this.partial.get(path) ?? this.full.get(path);
-        if (hashes === undefined && tileWidth(level, n, this.head.size) > 0) throw new MissingTile(level, n);
-        return hashes;
-      },
+      get,
+      peek: get,
       wroteAt: () => undefined,
       range: () => [],
       fileSize: () => null,

@@ -167,6 +167,8 @@ export function storeContract(title: string, make: () => Promise<StoreBench>): v
     await store.commit([put("last", "1")]);
     using snap = store.snapshot();
     expect(snap.get(longest)).toEqual(largest);
+    expect(snap.peek(longest)).toEqual(largest);
+    expect(snap.peek(utf8("innocent"))).toBeUndefined();
     expect(snap.get(utf8("empty"))).toEqual(new Uint8Array());
     expect(snap.get(utf8("innocent"))).toBeUndefined();
     expect(snap.get(new Uint8Array())).toBeUndefined();
@@ -224,7 +226,7 @@ export function storeContract(title: string, make: () => Promise<StoreBench>): v
             hexRows(oracle.range(from ?? undefined, to ?? undefined, reverse, limit ?? undefined)),
           );
         }
-        for (const [key, value] of oracle.rows) expect(snap.get(key)).toEqual(value);
+        for (const [key, value] of oracle.rows) expect([snap.get(key), snap.peek(key)]).toEqual([value, value]);
         expect(digestSnapshot(snap)).toEqual(digestSnapshot(other));
         expect([...diffSnapshots("local", { a: snap, b: other })]).toEqual([]);
         expect(store.stat().keyCount).toBe(oracle.rows.length);

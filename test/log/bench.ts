@@ -118,10 +118,12 @@ async function stored(name: string, index: HashIndex): Promise<void> {
 
 type StoreReads = {
   get(key: Uint8Array): Uint8Array | undefined;
+  peek(key: Uint8Array): Uint8Array | undefined;
   iterate: (from: Uint8Array, to: Uint8Array, options?: object) => ReturnType<Snapshot["range"]>;
 };
 const snapshotOf = (store: StoreReads): Snapshot => ({
   get: (_db, key) => store.get(key),
+  peek: (_db, key) => store.peek(key),
   wroteAt: () => undefined,
   range: (_db, from, to, options) => store.iterate(from, to, options ?? {}),
   fileSize: () => null,

@@ -12,6 +12,7 @@ export class MapSnapshot implements Snapshot {
   private sorted: string[] | null = null;
   getCount = 0;
   rangeCount = 0;
+  private lent: Uint8Array | undefined;
 
   apply(batch: Batch): void {
     for (const op of batch) {
@@ -38,7 +39,20 @@ export class MapSnapshot implements Snapshot {
     return this.get(db, key) === undefined ? undefined : 0;
   }
 
+  /** Spoiled by the next read, as on the real disk. */
+  peek(db: Db, key: Uint8Array): Uint8Array | undefined {
+    const value = this.get(db, key);
+    this.lent = value;
+    return value;
+  }
+
+  private spoilLent(): void {
+    this.lent?.fill(0xdd);
+    this.lent = undefined;
+  }
+
   get(db: Db, key: Uint8Array): Uint8Array | undefined {
+    this.spoilLent();
     if (db !== "log") throw new Error(`no such database here: ${db}`);
     this.getCount++;
     return this.rows.get(nameOf(key))?.slice();
@@ -46,6 +60,7 @@ export class MapSnapshot implements Snapshot {
 
   *range(_db: Db, from: Uint8Array, to: Uint8Array, options: { reverse?: boolean; limit?: number } = {}): Iterable<readonly [Uint8Array, Uint8Array]> {
     this.rangeCount++;
+    this.spoilLent();
     const names = this.namesIn(from, to);
     if (options.reverse) names.reverse();
     for (const name of names.slice(0, options.limit)) yield [bytesOf(name), (this.rows.get(name) as Uint8Array).slice()];

@@ -1,5 +1,6 @@
 import { beforeAll, expect, test } from "bun:test";
 import fc from "fast-check";
+import { concatBytes } from "../../src/engine/base/bytes.ts";
 import { bundleOf } from "../../src/engine/log/entry.ts";
 import { EMPTY_ROOT } from "../../src/engine/log/merkle.ts";
 import { LogReader } from "../../src/engine/log/reader.ts";
@@ -112,6 +113,7 @@ test("property: entries of any range, within the bytes allowed but never none", 
       const end = Math.min(from + length, SMALL);
       const { bundle, to } = new LogReader(small, LOG).entries(from, end, bytesMax);
       expect(bundle).toEqual(bundleOf(entriesOf(from, to)));
+      expect(new LogReader(small, LOG).entryHashes(from, end, bytesMax)).toEqual({ hashes: concatBytes(...entriesOf(from, to).map(naiveLeaf)), to });
       expect(to > from && to <= end).toBe(true);
       if (to > from + 1) expect(bundle.length).toBeLessThanOrEqual(bytesMax);
       if (to < end) expect(bundleOf(entriesOf(from, to + 1)).length).toBeGreaterThan(bytesMax);

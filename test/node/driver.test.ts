@@ -16,6 +16,7 @@ class HandDisk {
   constructor() {
     const snap = {
       get: () => undefined,
+      peek: () => undefined,
       wroteAt: () => undefined,
       range: () => [],
       fileSize: () => null,

@@ -170,6 +170,7 @@ const shape = (node: DigestNode): unknown => [node.level, node.end?.toHex(), nod
 function bound(snap: ReturnType<typeof treeSnapshot>): ReturnType<typeof treeSnapshot> {
   return {
     get: (key) => snap.get(key),
+    peek: (key) => snap.peek(key),
     wroteAt: (key) => snap.wroteAt(key),
     iterate: (...range) => snap.iterate(...range),
     stored: (...range) => snap.stored(...range),

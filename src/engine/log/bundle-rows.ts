@@ -13,10 +13,16 @@ import { bundleOf, entryAt } from "./entry.ts";
 const partKey = (log: LogId, n: number, part: number): Uint8Array =>
   part === 0 ? logKeys.bundle(log, n) : concatBytes(logKeys.bundle(log, n), Uint8Array.of(part));
 
-/** Full bundle n, or undefined. */
-export function readBundle(snap: Snapshot, log: LogId, n: number): Uint8Array | undefined {
-  const first = snap.get("log", logKeys.bundle(log, n));
-  if (first === undefined || first.length < VALUE_BYTES_MAX) return first;
+/** Full bundle n, or undefined. Lent: gone with the next read, and not to be changed. */
+export function peekBundle(snap: Snapshot, log: LogId, n: number): Uint8Array | undefined {
+  const first = snap.peek("log", logKeys.bundle(log, n));
+  return first === undefined || first.length < VALUE_BYTES_MAX ? first : joinParts(snap, log, n, first.slice());
+}
+
+/** A copy of it. */
+export const readBundle = (snap: Snapshot, log: LogId, n: number): Uint8Array | undefined => peekBundle(snap, log, n)?.slice();
+
+function joinParts(snap: Snapshot, log: LogId, n: number, first: Uint8Array): Uint8Array {
   const parts = [first];
   for (let last: Uint8Array | undefined = first; last?.length === VALUE_BYTES_MAX; ) {
     last = snap.get("log", partKey(log, n, parts.length));

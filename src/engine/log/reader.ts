@@ -2,16 +2,16 @@
  * Reads a log out of the packed rows of the `log` database (merge.md section 6): order, entries, tiles, and what
  * RFC 6962 section 2.1 derives from them. Nodes come from the stored upper tiles, so a root or a proof costs a tile or two a
  * level, whatever the size. A reader lives as long as its snapshot; it keeps the last few tiles and nothing else.
- * Never trusts a length: what is not there is LOG_RANGE. Never hashes entries: who serves them compares with the order.
+ * Never trusts a length: what is not there is LOG_RANGE. Never compares entries with the order: who serves them does.
  */
 import { concatBytes } from "../base/bytes.ts";
 import type { Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import { HASH_BYTES, type Hash, type LogId } from "../base/ids.ts";
 import { logKeys } from "../store/keys.ts";
-import { readBundle, readTail } from "./bundle-rows.ts";
-import { BUNDLE_COUNT, bundleOffsets, joinBundles, sliceBundle } from "./entry.ts";
-import { type Edge, edgeRoot, rootOf } from "./merkle.ts";
+import { peekBundle, readTail } from "./bundle-rows.ts";
+import { BUNDLE_COUNT, bundleOffsets, sliceBundle } from "./entry.ts";
+import { type Edge, edgeRoot, leafHashes, leafHashesAt, rootOf } from "./merkle.ts";
 import { TILE_LEVELS, TILE_WIDTH } from "./tile.ts";
 
 /** Tiles kept by one reader: both ends of a proof on every level there can be. 8 KiB each. */
@@ -80,20 +80,47 @@ export class LogReader {
 
   /** Entries from `from` on as one bundle: up to `to`, at most `bytesMax` bytes but never less than one entry. Throws LOG_RANGE at a first entry that is not there. */
   entries(from: number, to: number, bytesMax: number): { bundle: Uint8Array; to: number } {
-    const parts: Uint8Array[] = [];
+    let bundle = new Uint8Array(0);
+    let used = 0;
+    const end = this.eachRun(from, to, bytesMax, (run, left) => {
+      if (used + run.length > bundle.length) bundle = grown(bundle, used, Math.min(bytesMax, used + run.length * left), used + run.length);
+      bundle.set(run, used);
+      used += run.length;
+    });
+    return { bundle: used === bundle.length ? bundle : bundle.subarray(0, used), to: end };
+  }
+
+  /** What the same entries hash to, as they are stored: nothing is copied but what is hashed. */
+  entryHashes(from: number, to: number, bytesMax: number): { hashes: Uint8Array; to: number } {
+    const hashes = new Uint8Array(Math.max(0, to - from) * HASH_BYTES);
+    let used = 0;
+    const end = this.eachRun(from, to, bytesMax, (run, _left, offsets) => {
+      const found = offsets === null ? leafHashes(run) : leafHashesAt(run, offsets);
+      hashes.set(found, used);
+      used += found.length;
+    });
+    return { hashes: hashes.subarray(0, used), to: end };
+  }
+
+  /**
+   * Stored neighbours from `from` on, a run a bundle, within those limits; gives where it stopped. `left`: so many runs of this
+   * length are still to come, this one included. A run is lent: `take` neither keeps it nor reads anything. Offsets where the run is a whole bundle.
+   */
+  private eachRun(from: number, to: number, bytesMax: number, take: (run: Uint8Array, left: number, offsets: Uint32Array | null) => void): number {
     let at = from;
     for (let room = bytesMax; at < to; ) {
       const end = Math.min(to, (Math.floor(at / BUNDLE_COUNT) + 1) * BUNDLE_COUNT);
       const { found, offsets } = this.records(at, end);
       let count = offsets.length - 1;
       while (count > (at === from ? 1 : 0) && (offsets[count] as number) > room) count--;
-      parts.push(found.subarray(0, offsets[count]));
-      room -= offsets[count] as number;
+      const bytes = offsets[count] as number;
+      if (count > 0) take(bytes === found.length ? found : found.subarray(0, bytes), Math.ceil((to - at) / count), bytes === found.length ? offsets : null);
+      room -= bytes;
       at += count;
       if (at < end) break; // no room left, or no entries
     }
     if (at === from && from < to) throw new EngineError("LOG_RANGE", `entry ${from} asked for: it is not stored here`);
-    return { bundle: joinBundles(parts), to: at };
+    return at;
   }
 
   /** The entries of one full or partial bundle. Throws LOG_RANGE where fewer are stored. */
@@ -104,10 +131,10 @@ export class LogReader {
     return bundle;
   }
 
-  /** What is stored of entries `[from, to)` of one bundle, up to the first that is not there. */
+  /** What is stored of entries `[from, to)` of one bundle, up to the first that is not there: lent. */
   private records(from: number, to: number): { found: Uint8Array; offsets: Uint32Array } {
     const n = Math.floor(from / BUNDLE_COUNT);
-    const bundle = readBundle(this.snap, this.log, n);
+    const bundle = peekBundle(this.snap, this.log, n);
     if (bundle === undefined) return withOffsets(readTail(this.snap, this.log, from, to));
     const offsets = bundleOffsets(bundle);
     if (offsets.length !== BUNDLE_COUNT + 1) throw new EngineError("STORE_CORRUPT", `bundle ${n}: ${offsets.length - 1} entries, want ${BUNDLE_COUNT}`);
@@ -195,6 +222,13 @@ export class LogReader {
     if (!Number.isSafeInteger(size) || size < 0 || (size > 0 && this.hashAt(size - 1) === null))
       throw new EngineError("LOG_RANGE", `tree size ${size}: the order here ends before it`);
   }
+}
+
+/** The first `used` bytes of a buffer in one of about `hint` bytes, never less than `least`. */
+function grown(bundle: Uint8Array, used: number, hint: number, least: number): Uint8Array<ArrayBuffer> {
+  const next = new Uint8Array(Math.max(hint, least));
+  next.set(bundle.subarray(0, used));
+  return next;
 }
 
 const withOffsets = (found: Uint8Array) => ({ found, offsets: bundleOffsets(found) });

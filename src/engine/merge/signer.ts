@@ -8,7 +8,7 @@ import type { Snapshot } from "../base/effects.ts";
 import { REGISTER } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
 import { signCheckpoint } from "../log/checkpoint.ts";
-import { EMPTY_ROOT, edgeRoot, foldEdge, leafHashes } from "../log/merkle.ts";
+import { EMPTY_ROOT, edgeRoot, foldEdge } from "../log/merkle.ts";
 import { LogReader } from "../log/reader.ts";
 import type { Answer, AnswerOf, Request } from "../wire/messages.ts";
 import { choose, formula, gateCount } from "./choose.ts";
@@ -25,6 +25,7 @@ const GATE_MS = 2_000;
 /** An outcome of the register not known for so long is asked for. */
 const SWAP_MS = 10_000;
 const READ_BYTES_MAX = 8 * 1_024 * 1_024;
+const READ_COUNT_MAX = 65_536;
 
 // ------------------------------------------------------------------ 1. gate
 
@@ -172,8 +173,7 @@ function rehash(state: DistState, head: Head, stage: Stage, snap: Snapshot, time
   let edge = reader.edgeAt(head.size);
   if (!equalBytes(edgeRoot(edge), head.root)) return latch(state, mismatch(head.size, edgeRoot(edge), head.root, "the head's"), timeMs);
   while (edge.size < stage.size) {
-    const { bundle, to } = reader.entries(edge.size, stage.size, READ_BYTES_MAX);
-    const hashes = leafHashes(bundle);
+    const { hashes, to } = reader.entryHashes(edge.size, Math.min(stage.size, edge.size + READ_COUNT_MAX), READ_BYTES_MAX);
     const order = reader.orderHashes(edge.size, to);
     for (let i = 0; i < hashes.length; i++) {
       if (hashes[i] !== order[i]) {

@@ -11,7 +11,7 @@ import { tileOps } from "../log/append.ts";
 import { type Checkpoint, openCheckpoint } from "../log/checkpoint.ts";
 import { cosign } from "../log/cosignature.ts";
 import { insertOps } from "../log/hash-index.ts";
-import { edgeRoot, leafHashes } from "../log/merkle.ts";
+import { edgeRoot } from "../log/merkle.ts";
 import { LogReader } from "../log/reader.ts";
 import { type AnswerOf, type RequestOf, refused } from "../wire/messages.ts";
 import type { Head } from "./config.ts";
@@ -115,9 +115,8 @@ export function prove(state: ReceiverState, proving: Proving, snap: Snapshot): R
   const edge = readEdge(snap, log);
   if (edge.size >= proving.size) return conclude(state, proving, edge.size === proving.size ? edgeRoot(edge) : reader.rootAt(proving.size), snap);
   const to = Math.min(proving.size, edge.size + PROVE_COUNT_MAX);
-  const read = reader.entries(edge.size, to, PROVE_BYTES_MAX);
-  const got = leafHashes(read.bundle);
-  const want = reader.orderHashes(edge.size, read.to);
+  const { hashes: got, to: end } = reader.entryHashes(edge.size, to, PROVE_BYTES_MAX);
+  const want = reader.orderHashes(edge.size, end);
   const wrong = firstDifference(want, got);
   if (wrong !== null) {
     const index = edge.size + wrong;

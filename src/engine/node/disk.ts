@@ -239,6 +239,10 @@ class DiskSnapshot implements Snapshot, Disposable {
     return this.store(db)?.get(key);
   }
 
+  peek(db: Db, key: Uint8Array): Uint8Array | undefined {
+    return this.store(db)?.peek(key);
+  }
+
   wroteAt(db: Db, key: Uint8Array): number | undefined {
     return this.store(db)?.wroteAt(key);
   }

@@ -100,6 +100,7 @@ class Source {
     this.views = { open: () => ++lastView, read: () => rows, close: () => {}, stat: () => views.stat() };
     this.snapshot = {
       get: (db, key) => (db === "replicated" ? rows.get(key) : undefined),
+      peek: (db, key) => (db === "replicated" ? rows.peek(key) : undefined),
       wroteAt: (db, key) => (db === "replicated" ? rows.wroteAt(key) : undefined),
       range: (db, low, high, options) => (db === "replicated" ? rows.iterate(low, high, options) : []),
       fileSize: () => null,

@@ -116,11 +116,15 @@ export function setFile(disk: DiskImage, file: string, bytes: Uint8Array | null)
 /** The bytes of a file: not to be changed. */
 export const fileOf = (disk: DiskImage, file: string): Uint8Array | undefined => treeGet(disk.files, utf8(file));
 
+/** What lent bytes turn into: no row of ours begins so. */
+const SPOILED = 0xdd;
+
 /** Read access to an image for one step; `expire` ends it, and later reads are a broken invariant. */
 export class DiskSnapshot implements Snapshot {
   private readonly disk: DiskImage;
   private readonly owner: string;
   private live = true;
+  private lent: Uint8Array | null = null;
 
   constructor(disk: DiskImage, owner: string) {
     this.disk = disk;
@@ -134,6 +138,13 @@ export class DiskSnapshot implements Snapshot {
   get(db: Db, key: Uint8Array): Uint8Array | undefined {
     const stored = treeGet(this.read().dbs[db], key);
     return stored === undefined ? undefined : checkedValue(this.owner, db, key, stored);
+  }
+
+  /** Spoiled by the next read, as on the real disk. */
+  peek(db: Db, key: Uint8Array): Uint8Array | undefined {
+    const value = this.get(db, key);
+    this.lent = value ?? null;
+    return value;
   }
 
   wroteAt(db: Db, key: Uint8Array): number | undefined {
@@ -168,6 +179,8 @@ export class DiskSnapshot implements Snapshot {
 
   private read(): DiskImage {
     invariant(this.live, "a snapshot is read only during the step it was passed to");
+    this.lent?.fill(SPOILED);
+    this.lent = null;
     return this.disk;
   }
 }

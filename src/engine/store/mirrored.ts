@@ -129,6 +129,9 @@ class MirroredSnapshot implements StoreSnapshot {
     this.keepThose("get", key, value, (twin) => payloadIn(twin, key));
     return value;
   }
+  peek(key: Uint8Array): Uint8Array | undefined {
+    return this.get(key);
+  }
   wroteAt(key: Uint8Array): number | undefined {
     const version = this.real.wroteAt(key);
     const text = (n: number | undefined): Uint8Array | undefined => (n === undefined ? undefined : Uint8Array.from(String(n), (c) => c.charCodeAt(0)));

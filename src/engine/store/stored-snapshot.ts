@@ -4,7 +4,7 @@
  */
 import { invariant } from "../base/invariant.ts";
 import type { RangeOptions, StoreSnapshot } from "./types.ts";
-import { checkStored, openStored, wroteAtOf } from "./value.ts";
+import { checkStored, openStored, viewStored, wroteAtOf } from "./value.ts";
 
 export abstract class StoredSnapshot implements StoreSnapshot {
   private readonly name: string;
@@ -26,6 +26,12 @@ export abstract class StoredSnapshot implements StoreSnapshot {
     this.checkOpen();
     const stored = this.find(key);
     return stored === undefined ? undefined : openStored(this.name, key, stored);
+  }
+
+  peek(key: Uint8Array): Uint8Array | undefined {
+    this.checkOpen();
+    const stored = this.find(key);
+    return stored === undefined ? undefined : viewStored(this.name, key, stored);
   }
 
   wroteAt(key: Uint8Array): number | undefined {

@@ -24,6 +24,8 @@ export type RangeOptions = { readonly reverse?: boolean; readonly limit?: number
 export interface StoreSnapshot extends Disposable {
   /** A copy of the value, or undefined. Throws STORE_CORRUPT, naming key and store, on a checksum mismatch. */
   get(key: Uint8Array): Uint8Array | undefined;
+  /** The same, but lent: not to be changed, and gone with the next read of any store. */
+  peek(key: Uint8Array): Uint8Array | undefined;
   /** The version passed to the commit that wrote this key, or undefined where there is no key. */
   wroteAt(key: Uint8Array): number | undefined;
   /** Rows of `[from, to)`; without bounds the whole space. Keys and values are copies. */

@@ -39,10 +39,15 @@ export function encodeStored(key: Uint8Array, value: Uint8Array, wroteAt: number
 }
 
 /** A copy of the payload. Throws STORE_CORRUPT, naming store and key, unless the bytes are what was written under this key. */
-export function openStored(store: string, key: Uint8Array, stored: Uint8Array): Uint8Array {
+export const openStored = (store: string, key: Uint8Array, stored: Uint8Array): Uint8Array => checked(store, key, stored, payloadOf);
+
+/** The same as a view. */
+export const viewStored = (store: string, key: Uint8Array, stored: Uint8Array): Uint8Array => checked(store, key, stored, payloadView);
+
+function checked(store: string, key: Uint8Array, stored: Uint8Array, read: (stored: Uint8Array) => Uint8Array): Uint8Array {
   if (stored.length < STORED_HEADER_BYTES) throw corrupt(store, key, `${stored.length} bytes, at least ${STORED_HEADER_BYTES} are stored`);
   if (stored[0] !== FORMAT) throw corrupt(store, key, `format ${stored[0]}, this build knows ${FORMAT}`);
-  const payload = payloadOf(stored);
+  const payload = read(stored);
   const sum = checksum(key, payload, readU32be(stored, WROTE_AT), readU32be(stored, WROTE_AT + 4));
   if (Number(sum >> 32n) !== readU32be(stored, CHECKSUM_AT) || Number(sum & 0xffff_ffffn) !== readU32be(stored, CHECKSUM_AT + 4))
     throw corrupt(store, key, `checksum ${checksumOf(stored).toHex()} kept, ${sum.toString(16).padStart(16, "0")} computed`);
@@ -51,11 +56,12 @@ export function openStored(store: string, key: Uint8Array, stored: Uint8Array): 
 
 /** The same, where the payload is not wanted. */
 export function checkStored(store: string, key: Uint8Array, stored: Uint8Array): void {
-  openStored(store, key, stored);
+  viewStored(store, key, stored);
 }
 
 /** The three below read bytes that were accepted before. */
 export const payloadOf = (stored: Uint8Array): Uint8Array => stored.slice(STORED_HEADER_BYTES);
+const payloadView = (stored: Uint8Array): Uint8Array => stored.subarray(STORED_HEADER_BYTES);
 export const wroteAtOf = (stored: Uint8Array): number => readU32be(stored, WROTE_AT) * WORD + readU32be(stored, WROTE_AT + 4);
 export const checksumOf = (stored: Uint8Array): Uint8Array => piece(stored, CHECKSUM_AT, WROTE_AT);
 
