@@ -13,7 +13,13 @@ export const syncOffline = command({
     { name: "to", means: "the folder or node whose store is replaced; its node must be stopped" },
   ],
   options: [
-    { name: "mode", form: ["resume", "full"], value: "MODE", default: "resume", means: "full clears and copies all; resume goes on where a copy was cut off" },
+    {
+      name: "mode",
+      form: ["resume", "full", "delta"],
+      value: "MODE",
+      default: "resume",
+      means: "full clears and copies all, delta only what differs; resume goes on where a copy was cut off",
+    },
     { name: "dry-run", form: "flag", means: "say what would be done, and do nothing" },
   ],
   errors: [
@@ -38,8 +44,13 @@ export const syncOffline = command({
     await using sync = await openOfflineSync(from, to, ctx.options.mode);
     const { plan } = sync;
     const had = plan.to.isHalf ? "half a copy" : plan.to.last === 0 ? "nothing" : `versions ${plan.to.first} to ${plan.to.last}`;
-    const how = plan.resumes ? "goes on with the copy that was cut off" : `is cleared: it has ${had}`;
-    const text = `the store of ${plan.to.id} in ${toDir} ${how}; then versions ${plan.from.first} to ${plan.from.last} and all keys of ${plan.from.id} in ${fromDir} are copied. Its identity, promises and log stay.`;
+    const isDelta = ctx.options.mode === "delta" && !plan.to.isHalf && plan.to.last > 0;
+    const how = isDelta
+      ? `gets what it lacks and loses what is not there any more: it has ${had}`
+      : plan.resumes
+        ? "goes on with the copy that was cut off"
+        : `is cleared: it has ${had}`;
+    const text = `the store of ${plan.to.id} in ${toDir} ${how}; in the end it is that of ${plan.from.id} in ${fromDir}, versions ${plan.from.first} to ${plan.from.last}. Its identity, promises and log stay.`;
     if (ctx.options["dry-run"]) return ctx.answer({ dryRun: true, ...plan }, text);
     if (!(await ctx.confirm(text))) return;
     const done = await sync.run(ctx.note, signal);

@@ -83,6 +83,32 @@ test("a stopped node gets the store of a running one, keeps what is its own, and
   await eventually(read, (text) => text === "the copy", 30_000);
 });
 
+test("of two stores that hardly differ only the difference is copied", async () => {
+  const status = (await (await fetch(`${ready.nodes[2]?.admin}/status`)).json()) as { pid: number };
+  process.kill(status.pid, "SIGKILL");
+  await eventually(
+    () => isAlive(status.pid),
+    (lives) => !lives,
+  );
+  expect((await put("early/3", "changed")).status).toBe(200);
+  const copied = await bench.run("sync", "offline", "a", "c", "--mode", "delta", "--yes", "--json");
+  expect([copied.status, copied.stderr]).toEqual([0, expect.not.stringContaining("every key cleared")]);
+  const { bytes } = JSON.parse(copied.stdout) as { bytes: number };
+  expect(bytes).toBeGreaterThan(0);
+  expect(bytes).toBeLessThan(10_000); // of four million
+  expect((await bench.run("store", "diff", "a", "c")).stdout).toContain("equal");
+  bench.spawn("node", "run", "--dir", dir(2), "--no-merge", "--stdin");
+  await eventually(
+    () =>
+      fetch(`${ready.nodes[2]?.admin}/health`).then(
+        (answer) => answer.status,
+        () => 0,
+      ),
+    (health) => health === 200,
+    30_000,
+  );
+});
+
 test("a store that has come further than the source is not taken back", async () => {
   await kill(1);
   expect((await put("newer", "than b")).status).toBe(200); // a and c are a majority

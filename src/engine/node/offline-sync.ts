@@ -23,7 +23,7 @@ import { type Disk, openDisk } from "./disk.ts";
 import { type Driver, openDriver } from "./driver.ts";
 import { lockFile } from "./lock.ts";
 
-export type OfflineMode = "full" | "resume";
+export type OfflineMode = "full" | "resume" | "delta";
 export type OfflinePlan = {
   readonly from: { readonly id: NodeId; readonly first: number; readonly last: number };
   readonly to: {
@@ -160,7 +160,7 @@ class OfflineCopy {
     };
     try {
       const provider = this.provider(heard, watch);
-      const requester = this.requester(heard, () => provider);
+      const requester = this.requester(heard, watch, () => provider);
       this.drivers.push(provider, requester);
       for (const driver of this.drivers) void driver.ended.then((end) => end.kind === "halt" && reject(new EngineError(end.code, end.detail)));
       provider.start();
@@ -213,10 +213,7 @@ class OfflineCopy {
       connect: (on) => ({
         send: (to, requestId, body) => {
           watch.heard();
-          if (body.kind === "sync.chunk") {
-            this.chunks++;
-            this.bytes += body.batch.length;
-          }
+          if (body.kind === "sync.chunk") this.count(body.batch);
           carry(this.drivers[1], node.self.name, body, (answer) => on.message(to, requestId, answer));
         },
         close: () => {},
@@ -224,7 +221,7 @@ class OfflineCopy {
     });
   }
 
-  private requester(mark: (name: string, text: string | undefined) => void, provider: () => Pipe): Pipe {
+  private requester(mark: (name: string, text: string | undefined) => void, watch: Silence, provider: () => Pipe): Pipe {
     const { node, disk } = this.target;
     // the others who vote are not asked: what they have is not known here, FROM has all that this store ever served
     const state = initialSync(this.config(node, disk, [this.source.node.self.name]));
@@ -238,10 +235,20 @@ class OfflineCopy {
       disk,
       mark,
       connect: (on) => ({
-        send: (to, requestId, body) => carry(provider(), node.self.name, body, (answer) => on.message(to, requestId, answer)),
+        send: (to, requestId, body) =>
+          carry(provider(), node.self.name, body, (answer) => {
+            watch.heard();
+            if (answer.kind === "sync.range-rows") this.count(answer.batch);
+            on.message(to, requestId, answer);
+          }),
         close: () => {},
       }),
     });
+  }
+
+  private count(batch: Uint8Array): void {
+    this.chunks++;
+    this.bytes += batch.length;
   }
 
   private config({ clusterId, self }: NodeConfig, disk: Disk, others: readonly NodeId[]): SyncConfig {
@@ -254,7 +261,7 @@ class OfflineCopy {
       limits: DEFAULT_LIMITS,
       timing: TIMING,
       isResuming: this.mode === "resume",
-      mode: "full",
+      mode: this.mode === "delta" ? "delta" : "full",
       holdsAll: false,
     };
   }
@@ -296,6 +303,8 @@ function carry(to: Pipe | undefined, from: NodeId, body: Request, answered: (ans
 class Silence {
   private readonly withinMs: number;
   private readonly over: () => void;
+  /** What comes late arms nothing any more: the process is to end. */
+  private isOver = false;
   private timer: ReturnType<typeof setTimeout>;
 
   constructor(withinMs: number, over: () => void) {
@@ -305,11 +314,13 @@ class Silence {
   }
 
   heard(): void {
+    if (this.isOver) return;
     clearTimeout(this.timer);
     this.timer = setTimeout(this.over, this.withinMs);
   }
 
   end(): void {
+    this.isOver = true;
     clearTimeout(this.timer);
   }
 }
