@@ -5,6 +5,7 @@
 import { resolve } from "node:path";
 import { askNodes, mustHaveAnswered, resolveCluster } from "./cluster.ts";
 import { fieldsOf } from "./http-answer.ts";
+import { nodeRecover } from "./node-recover.ts";
 import { nodeReplace } from "./node-replace.ts";
 import { command } from "./spec.ts";
 import { formatTable } from "./table.ts";
@@ -100,4 +101,4 @@ function statusRow({ node, value, error }: Row): (string | number)[] {
   return [String(value["id"]), value["ready"] === true ? "yes" : "no", roles, cell("orderSize"), cell("verifiedSize"), cell("publishedSize"), node.admin];
 }
 
-export const nodeCommands = [nodeInit, nodeRun, nodeStatus, nodeReplace];
+export const nodeCommands = [nodeInit, nodeRun, nodeStatus, nodeReplace, nodeRecover];

@@ -109,6 +109,14 @@ export const errorTable = {
     "the versions that are asked for are trimmed away",
     "read what there is now, and go on from the version that it was read at",
   ),
+  PAXOS_REGRESSED: row(
+    5,
+    409,
+    false,
+    "a disk shows less than its node once acknowledged: it is an old copy",
+    "move its folder away, and let it begin anew: `cairn node replace`",
+  ),
+  PAXOS_QUORUM: row(5, 409, false, "enough members are there to decide: nothing needs to be given up", "`cairn node replace` lets a lost one begin anew"),
   SYNC_BEHIND: row(5, 409, false, "the store to copy from is older than what the copying node has served", "copy from a node that has come further"),
   SYNC_REFUSED: row(
     5,

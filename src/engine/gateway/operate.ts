@@ -35,14 +35,14 @@ export async function answerMembers(ask: AskReplica): Promise<HttpAnswer> {
 
 const BODY_BYTES_MAX = 4_096;
 
-/** `{"what", "id", "birth"}`: decided by a proposal of its own. */
+/** `{"what", "id", "rank", "birth"}`: decided by a proposal of its own. */
 async function change({ ask }: Operator, request: HttpRequest): Promise<object> {
-  const { what, id, birth } = parsed(await request.body(BODY_BYTES_MAX, "HTTP_BODY_TOO_LARGE"));
+  const { what, id, rank = 0, birth } = parsed(await request.body(BODY_BYTES_MAX, "HTTP_BODY_TOO_LARGE"));
   const disk = fromHex(String(birth));
-  if (typeof what !== "string" || typeof id !== "string" || disk?.length !== BIRTH_BYTES)
-    throw new EngineError("USAGE", `want {"what": "replace", "id": …, "birth": ${2 * BIRTH_BYTES} hex digits}`);
-  if (what !== "replace") throw new EngineError("USAGE", `${what}: members are replaced here, and neither added nor removed`);
-  return shownMap(mustBe(await ask({ kind: "cluster.change", what, id, rank: 0, birth: disk }), "cluster.is"));
+  if (typeof what !== "string" || typeof id !== "string" || disk?.length !== BIRTH_BYTES || !Number.isSafeInteger(rank))
+    throw new EngineError("USAGE", `want {"what": "add" or "replace", "id": …, "rank": …, "birth": ${2 * BIRTH_BYTES} hex digits}`);
+  if (what !== "replace" && what !== "add") throw new EngineError("USAGE", `${what}: members are added or replaced here`);
+  return shownMap(mustBe(await ask({ kind: "cluster.change", what, id, rank: Number(rank), birth: disk }), "cluster.is"));
 }
 
 const BIRTH_BYTES = 8;

@@ -26,12 +26,14 @@ export type Replacement = {
   done(): Promise<void>;
 };
 
+export const hasConfig = (dir: string): boolean => existsSync(join(dir, CONFIG_FILE));
+
 /** What `replaceNode` would find; throws what it would refuse. */
 export async function checkReplaceable(dir: string, id: NodeId, siblings: readonly string[]): Promise<{ readonly isNewIdentity: boolean }> {
   const isBegun = existsSync(join(dir, MARK_FILE));
   if (existsSync(join(dir, "store", "data.mdb")) && !isBegun)
     throw new EngineError("NODE_EXISTS", `${join(dir, "store")} is there: move it away, if it is an old copy or damaged`);
-  if (!existsSync(join(dir, CONFIG_FILE)) && siblings.length === 0)
+  if (!hasConfig(dir) && siblings.length === 0)
     throw new EngineError("NOT_FOUND", `${join(dir, CONFIG_FILE)} is lost, and no other member's folder is here to make it from`);
   const [sibling] = siblings;
   const { merge } = await loadNode(sibling ?? dir);
@@ -52,7 +54,7 @@ export async function replaceNode(dir: string, id: NodeId, siblings: readonly st
   const textOf = (each: Uint8Array): string => publicKeyText(keyPairOf(each).publicKey);
   const keys = { key: textOf(seed), cosignerKey: textOf(derivedSeed(seed, "cosigner")), receiptKey: textOf(derivedSeed(seed, "receipt")) };
   const [sibling] = siblings;
-  if (!existsSync(join(dir, CONFIG_FILE)) && sibling !== undefined) await replaceFile(join(dir, CONFIG_FILE), await configFrom(sibling, id), 0o600);
+  if (!hasConfig(dir) && sibling !== undefined) await replaceFile(join(dir, CONFIG_FILE), await configFrom(sibling, id), 0o600);
   for (const each of [dir, ...siblings]) await putKeys(join(each, CONFIG_FILE), id, keys);
   await loadNode(dir); // whoever starts it later should not be the first to hear of a mistake
   return { birth, keys, isNewIdentity, done: () => rm(join(dir, MARK_FILE), { force: true }) };
