@@ -139,6 +139,7 @@ function rowsOf(turn: Turn, transfer: Transfer, tree: DigestNode, runs: RequestO
       return null;
     }
     const wanted = new Set(items);
+    const last = items.at(-1) ?? 0;
     let at = 0;
     for (const [key, stored] of rowsBetween(turn.ports.views.read(transfer.view), found.after, end)) {
       if (!wanted.has(at++)) continue;
@@ -146,6 +147,7 @@ function rowsOf(turn: Turn, transfer: Transfer, tree: DigestNode, runs: RequestO
       bytes += encodedOpBytes(op);
       if (ops.length > 0 && (ops.length === chunkKeys || bytes > chunkBytes)) return encodeBatch(ops, null);
       ops.push(op);
+      if (at > last) break;
     }
   }
   return encodeBatch(ops, null);
