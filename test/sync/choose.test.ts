@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { nodeId } from "../../src/engine/base/ids.ts";
 import { candidates } from "../../src/engine/sync/choose.ts";
 import { initialSync, MIB, type Reply, type SyncConfig } from "../../src/engine/sync/state.ts";
+import { statusOf } from "../../src/engine/sync/status.ts";
 import { CLUSTER, SyncCluster } from "./sync-cluster.ts";
 
 const C = nodeId("c");
@@ -60,13 +61,16 @@ describe("a snapshot that is too old", () => {
         expect(cluster.world.trace.marks.get("sync.snapshot")).toBe(snapshots);
       });
 
-  test("a small file may grow at will", () => {
+  test("a small file may grow at will, and status says how much", () => {
     const cluster = new SyncCluster({ keys: 200 });
     cluster.begin();
     cluster.fileBytes = MIB;
     cluster.start("c");
     cluster.runUntil(() => (cluster.state(C).requester.durable?.number ?? 0) >= 1, 10_000);
     cluster.fileBytes += 15 * MIB;
+    const growth = (): number => statusOf(cluster.state(nodeId("b")), cluster.upMs()).provides[0]?.fileGrowthBytes ?? 0;
+    expect(cluster.runUntil(() => growth() > 0, 10_000)).toBe(true);
+    expect(growth()).toBe(15 * MIB);
     cluster.runUntil(() => cluster.isWhole(), 120_000);
     expect(cluster.world.trace.marks.get("sync.snapshot")).toBe(1);
   });

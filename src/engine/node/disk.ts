@@ -144,7 +144,10 @@ class RealDisk implements Disk {
         read(view)[Symbol.dispose]();
         open.delete(view);
       },
-      stat: () => this.environment("store").stores.replicated.stat(),
+      stat: () => {
+        this.checkOpen();
+        return this.environment("store").stores.replicated.stat();
+      },
     };
   }
 

@@ -60,6 +60,7 @@ export function onSyncReq(turn: Turn, id: number, from: NodeId, body: RequestOf<
       view: null,
       viewSinceMs: 0,
       viewFileBytes: 0,
+      grownBytes: 0,
       version: 0,
       build: null,
     },
@@ -245,6 +246,7 @@ export function takeView(turn: Turn, transfer: Transfer): void {
   transfer.version = last;
   const { keyCount: keys, liveBytes: bytes, fileBytes } = views.stat();
   transfer.viewFileBytes = fileBytes;
+  transfer.grownBytes = 0;
   transfer.tree = null;
   transfer.question = null;
   transfer.treeScan = transfer.isDelta ? newScan(turn.state.config, transfer.view, last) : null;
@@ -258,9 +260,10 @@ export function takeView(turn: Turn, transfer: Transfer): void {
 }
 
 /** Pages that a view pins are not used again: by the clock, and by how much the file grew. */
-export function isViewOld(turn: Turn, { viewSinceMs, viewFileBytes }: Transfer): boolean {
-  if (turn.upMs - viewSinceMs > timingOf(turn).snapshotAgeMaxMs) return true;
-  return turn.ports.views.stat().fileBytes - viewFileBytes > Math.max(GROWTH_BYTES_MIN, viewFileBytes * GROWTH_MAX);
+export function isViewOld(turn: Turn, transfer: Transfer): boolean {
+  const { viewSinceMs, viewFileBytes } = transfer;
+  transfer.grownBytes = turn.ports.views.stat().fileBytes - viewFileBytes;
+  return turn.upMs - viewSinceMs > timingOf(turn).snapshotAgeMaxMs || transfer.grownBytes > Math.max(GROWTH_BYTES_MIN, viewFileBytes * GROWTH_MAX);
 }
 
 export function sendStart(turn: Turn, transfer: Transfer, start: RequestOf<"sync.start">): void {

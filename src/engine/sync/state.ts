@@ -228,6 +228,8 @@ export type Transfer = {
   viewSinceMs: number;
   /** Of the store when it was taken. */
   viewFileBytes: number;
+  /** Since then, when it was last looked at. */
+  grownBytes: number;
   version: number;
   /** The requester walks this node's digest tree of the snapshot. */
   readonly isDelta: boolean;

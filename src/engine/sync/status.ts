@@ -34,6 +34,8 @@ export type SyncStatus = {
     /** While it streams. */
     readonly limitedBy: SendLimit | null;
     readonly snapshotAgeMs: number | null;
+    /** How much the store's file grew under the snapshot, whose pages no commit may use again. */
+    readonly fileGrowthBytes: number | null;
   }[];
   readonly holds: readonly { readonly for: string; readonly phase: HoldPhase; readonly lowest: number; readonly leftMs: number }[];
   /** What sending is held to, and whether it is the floor; null: no limit. */
@@ -58,7 +60,7 @@ export function statusOf(state: SyncState, upMs: number): SyncStatus {
             ...{ version: durable.version, chunks: durable.number, complete: durable.cursor === null, replayedTo: durable.position },
             progress: progress === null ? null : progressStatus(progress, upMs),
           },
-    provides: [...state.transfers.values()].map(({ requester: to, phase, version, sent, acked, sentBytes, limitedBy, view, viewSinceMs }) => ({
+    provides: [...state.transfers.values()].map(({ requester: to, phase, version, sent, acked, sentBytes, limitedBy, view, viewSinceMs, grownBytes }) => ({
       to,
       phase,
       version,
@@ -67,6 +69,7 @@ export function statusOf(state: SyncState, upMs: number): SyncStatus {
       bytesSent: sentBytes,
       limitedBy: phase === "streaming" ? limitedBy : null,
       snapshotAgeMs: view === null ? null : upMs - viewSinceMs,
+      fileGrowthBytes: view === null ? null : grownBytes,
     })),
     holds: [...state.holds.values()].map(({ provider, phase, lowest, renewedMs, leaseMs }) => ({
       for: provider,
@@ -81,8 +84,25 @@ export function statusOf(state: SyncState, upMs: number): SyncStatus {
 
 /** Lines that say why, the reason first. `own` is what the store holds. */
 export function explain(state: SyncState, own: History, upMs: number): readonly string[] {
-  if (state.requester.phase === "joined") return [whyOf(state, own)];
-  return [whyOf(state, own), waitOf(state), ...candidates(state, own, upMs).map(candidateLine)];
+  const lines = [whyOf(state, own), ...rateLines(state)];
+  if (state.requester.phase === "joined") return lines;
+  return [...lines, waitOf(state), ...costLines(state), ...candidates(state, own, upMs).map(candidateLine)];
+}
+
+/** Only commits that suffer limit it; at the floor a transfer goes on whatever they do. */
+function rateLines({ rate, transfers }: SyncState): string[] {
+  if (rate.bytesPerS === null || transfers.size === 0) return [];
+  const isFloor = rate.bytesPerS <= rate.floorBytesPerS;
+  const text = `sends at most ${Math.round(rate.bytesPerS)} bytes a second, since commits took long`;
+  return [isFloor ? `${text}: no less, or a copy might never end` : text];
+}
+
+/** What a copy costs in each mode, as far as that is known: differences are, once they are looked for. */
+function costLines({ requester: { progress, walk, isDelta } }: SyncState): string[] {
+  if (progress === null) return [];
+  const full = `about ${progress.keys} keys, ${progress.bytes} bytes`;
+  if (!isDelta) return [`in full: ${full}; there is nothing here to compare with`];
+  return [`in full: ${full}; as differences${walk === null ? " less" : `, so far: ${walk.runCount} runs, ${walk.takenCount} rows`}`];
 }
 
 function whyOf({ requester, config }: SyncState, own: History): string {
@@ -99,7 +119,7 @@ function waitOf({ requester }: SyncState): string {
   if (awaited !== 0) return "it waits for its own disk";
   if (phase === "probing") return "it waits for members to say where they stand, or for one that can provide";
   if (phase === "clearing" && start === null) return `it waits for ${provider}'s snapshot, and so for a hold of the leader's`;
-  return `it waits for ${provider}: ${durable === null ? "" : `${durable.number} chunks of ${durable.version} are here, `}${phase}`;
+  return `it waits for ${provider}: ${durable === null ? "" : `${durable.number} ${durable.isDelta ? "steps" : "chunks"} of ${durable.version} are here, `}${phase}`;
 }
 
 const candidateLine = ({ peer, why }: Candidate): string => (why === null ? `${peer} could provide` : `not ${peer}: it ${why}`);
