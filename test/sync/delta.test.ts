@@ -14,6 +14,8 @@ import { syncRows } from "../../src/engine/sync/records.ts";
 import { type Options, SyncCluster } from "./sync-cluster.ts";
 
 const C = nodeId("c");
+/** Of the digest tree: what the cluster's id begins with. */
+const SEED = 0xc1c1c1c1;
 const limits = { chunkBytes: 1 << 20, chunkKeys: 6, windowChunks: 3, windowBytes: 8 << 20 };
 const marks = ({ world }: SyncCluster, name: string): number => world.trace.marks.get(name) ?? 0;
 
@@ -80,7 +82,7 @@ describe("delta copies", () => {
   test("own rows that make a whole run go too, where the runs beside them are equal", () => {
     const cluster = clusterWith([], { keys: 300, writeMs: null });
     const tree = cluster.model.trees[cluster.last] ?? null;
-    const runsOf = (changes: readonly Op[]): readonly DigestNode[] => leaves(digestTreeOf(treeSnapshot(applyBatch(tree, changes, 2), "runs"), 0xc1c1c1c1));
+    const runsOf = (changes: readonly Op[]): readonly DigestNode[] => leaves(digestTreeOf(treeSnapshot(applyBatch(tree, changes, 2), "runs"), SEED));
     const put = (key: Uint8Array): Op => ({ op: "put", key, value: utf8("of nobody") });
     const extra = runsOf([])
       .flatMap(({ end }) => Array.from({ length: 60 }, (_, n) => new Uint8Array([...(end ?? []), n])))
@@ -135,19 +137,50 @@ describe("delta copies", () => {
     expect(cluster.isWhole()).toBe(true);
   });
 
-  test("unequal roots: only what differs is fetched again", () => {
-    const cluster = new SyncCluster({ limits, keys: 200 });
+  test("a run that is too long to be listed: the provider says so, and the store is copied whole", () => {
+    const cluster = new SyncCluster({ mode: "delta", limits: { ...limits, chunkKeys: 2_000 } });
+    // keys between two neighbours, none of which ends a run
+    const isPlain = (key: Uint8Array): boolean => (Bun.hash.xxHash3(key, BigInt(SEED)) & 0xfn) !== 0n;
+    const keys = Array.from({ length: 4_500 }, (_, n) => utf8(`kv/000/${n}`)).filter(isPlain);
+    cluster.decide(keys.map((key) => ({ op: "put", key, value: utf8("crowded") }) as const));
+    expect(keys.length).toBeGreaterThan(4_096);
+    cluster.begin();
+    join(cluster);
+    expect([marks(cluster, "sync.kept"), marks(cluster, "sync.walked"), marks(cluster, "sync.cleared")]).toEqual([1, 0, 1]);
+  });
+
+  /** A copy whose store is spoiled when its fourth chunk is durable; `plan` is told when the roots prove unequal. */
+  function mended(plan: (cluster: SyncCluster) => void): SyncCluster {
+    const cluster = new SyncCluster({ limits, keys: 80 });
     cluster.begin();
     cluster.start("c");
-    cluster.runUntil(() => (cluster.state(C).requester.durable?.number ?? 0) >= 3, 10_000);
+    cluster.runUntil(() => (cluster.state(C).requester.durable?.number ?? 0) >= 4, 10_000);
     cluster.checkers.damaged = true;
     spoil(cluster, [{ op: "put", key: keyOf(1), value: utf8("of nobody") }], 3);
-    cluster.runUntil(() => cluster.isWhole(), 120_000);
-    expect(cluster.world.violations).toEqual([]);
+    cluster.runUntil(() => marks(cluster, "sync.mismatch") > 0, 10_000);
+    plan(cluster);
+    cluster.runUntil(() => cluster.isWhole() && cluster.world.crashPointCount === 0, 300_000);
+    expect([cluster.world.violations, cluster.isWhole()]).toEqual([[], true]);
+    return cluster;
+  }
+
+  test("unequal roots: only what differs is fetched again", () => {
+    const cluster = mended(() => {});
     expect([marks(cluster, "sync.mismatch"), marks(cluster, "sync.walked"), marks(cluster, "sync.alarm"), marks(cluster, "sync.cleared")]).toEqual([
       1, 1, 0, 1,
     ]);
   });
+
+  test("… and whoever dies at any step of that, no wrong row is served in the end", () => {
+    for (const id of ["c", "b"].map(nodeId)) {
+      let count = 0;
+      mended(({ world }) => {
+        world.onBoundary = ({ node, when }) => void (node === id && when === "after" && world.nowMs < 5_000 && count++);
+      });
+      expect(count).toBeGreaterThan(10);
+      for (let nth = 1; nth <= count; nth++) mended(({ world }) => world.crashAt({ node: id, nth, when: "after", keep: nth % 2 === 0 ? "all" : "none" }));
+    }
+  }, 60_000);
 });
 
 const leaves = (node: DigestNode): readonly DigestNode[] => (node.level === 0 ? [node] : node.children.flatMap(leaves));
