@@ -15,6 +15,7 @@ export function simRunOn(load: () => Promise<readonly Area[]>): CommandSpec {
     args: [{ name: "file", optional: true, many: true, means: "stories (fixtures/scenarios/AREA/STORY.txt)" }],
     options: [
       { name: "rewrite", form: "flag", means: "write the answers of now into the files" },
+      { name: "break", form: "string", value: "WHAT", means: "play a story up to `message KIND b→c`, `mark NAME`, `commit NODE key=KEY` or a condition" },
       { name: "seed", form: "count", value: "N", means: "run this one seed" },
       { name: "seeds", form: "string", value: "N|A..B", means: "run the seeds 1 to N, or A to B" },
       { name: "area", form: "string", value: "AREA", default: "merge", means: "whose seeds" },
@@ -26,15 +27,20 @@ export function simRunOn(load: () => Promise<readonly Area[]>): CommandSpec {
       "cairn sim run fixtures/scenarios/merge/three-in-sequence.txt",
       "cairn sim run --area merge --seeds 200 --json",
       "cairn sim run --seed 7 --events 3000",
+      "cairn sim run fixtures/scenarios/sync/last-chunk.txt --break 'message sync.chunk b→c'",
     ],
     async run(ctx) {
-      const { seed, seeds, area, events, rewrite, mutants } = ctx.options;
+      const { seed, seeds, area, events, rewrite, mutants, break: stop } = ctx.options;
       const files = ctx.args.file;
       const areas = await load();
       if (mutants) return hunt(ctx, areaNamed(files[0] ?? area, areas));
       if ([files.length > 0, seed !== undefined, seeds !== undefined].filter(Boolean).length !== 1)
         throw new EngineError("USAGE", "sim run: want stories, or --seed, or --seeds, and only one of them");
-      if (files.length > 0) {
+      if (stop !== undefined) {
+        const [file] = files;
+        if (file === undefined || files.length > 1 || rewrite) throw new EngineError("USAGE", "sim run --break: want one story, and nothing is rewritten");
+        await playToBreak(ctx, { areas, file, what: stop });
+      } else if (files.length > 0) {
         for (const file of files) if (!(await runStory(ctx, { areas, file, rewrite }))) ctx.exitWith(8);
       } else if (!(await runRange(ctx, { area: areaNamed(area, areas), events, seeds: seed === undefined ? (seeds ?? "") : `${seed}..${seed}` })))
         ctx.exitWith(8);
@@ -63,12 +69,22 @@ async function hunt(ctx: Answering, area: Area): Promise<void> {
   }
 }
 
+const readStory = (file: string): Promise<string> =>
+  readFile(file, "utf8").catch((cause: unknown) => {
+    throw new EngineError("NOT_FOUND", `story ${file} cannot be read`, { cause });
+  });
+
+async function playToBreak(ctx: Answering, { areas, file, what }: { areas: readonly Area[]; file: string; what: string }): Promise<void> {
+  const { runToBreak } = await import("../engine/sim/script.ts");
+  const transcript = runToBreak(await readStory(file), areas, what);
+  if (transcript === null) throw new EngineError("NOT_FOUND", `${file}: no run of it meets the break ${what}`);
+  await ctx.answer({ event: "break", file, break: what, transcript: transcript.trimEnd().split("\n") }, transcript);
+}
+
 /** Whether all was as written, or is now. */
 async function runStory(ctx: Answering, { areas, file, rewrite }: { areas: readonly Area[]; file: string; rewrite: boolean }): Promise<boolean> {
   const { checkScript } = await import("../engine/sim/script.ts");
-  const text = await readFile(file, "utf8").catch((cause: unknown) => {
-    throw new EngineError("NOT_FOUND", `story ${file} cannot be read`, { cause });
-  });
+  const text = await readStory(file);
   const { transcript, differences } = checkScript(file, text, areas);
   if (rewrite && transcript !== text) await writeFile(file, transcript);
   const isSame = differences.length === 0;

@@ -1,7 +1,7 @@
 /** Stories on a toy area: every verb of the world, errors as answers, undo, and what a check reports. */
 import { describe, expect, test } from "bun:test";
 import { parseCalls } from "../../src/engine/sim/grammar.ts";
-import { checkScript, runScript, Story, titleOf } from "../../src/engine/sim/script.ts";
+import { checkScript, runScript, runToBreak, Story, titleOf } from "../../src/engine/sim/script.ts";
 import { toyArea } from "./toy-area.ts";
 
 const areas = [toyArea];
@@ -138,6 +138,34 @@ describe("verbs of the world", () => {
     expect(stopped).toEqual(["break: heard(a,b,3)"]);
     expect(status).toEqual(["b=3"]);
     expect(last("break heard(a,b,3); break off", "run 100ms show=none", "ask a")[0]).toMatch(/^b=(8|9|10)$/);
+  });
+
+  test("break stops a run before a message, at a mark, after a commit, once for each", () => {
+    const [, , stopped, queue, again] = tell(
+      "world toy nodes=a,b",
+      "break message storage.ready a→b",
+      "run 300ms show=none",
+      "queue",
+      "run 20ms show=none; break",
+    );
+    expect(stopped).toEqual(["break: message storage.ready a→b"]);
+    expect(queue?.filter((line) => line.startsWith("a → b"))).toHaveLength(1); // it has not arrived: it can be dropped
+    expect(again?.at(-1)).toBe("break message storage.ready a→b");
+    expect(last("break mark chatter.fifth", "run 300ms show=none")).toEqual(["break: mark chatter.fifth"]);
+    expect(last("break commit b db=local key=count/*", "run 300ms show=none")).toEqual(["break: commit b db=local key=count/*"]);
+    expect(last("break commit b db=log", "run 50ms show=none")).toEqual([]);
+    expect(last("break commit b db=sea")).toEqual(["error[PARSE]: break: db=sea: want one of replicated, local, log, small"]);
+    expect(last("break commit z")).toEqual(["error[UNKNOWN_NODE]: node z: there are a, b"]);
+  });
+
+  test("a story is played up to a break, with what is under way there", () => {
+    const text = "# t\nworld toy nodes=a,b\n\nask a\nrun 300ms show=none\nask b\n";
+    const transcript = runToBreak(text, areas, "message storage.ready b→a") ?? "";
+    expect(transcript).toContain("break: message storage.ready b→a\nb → a  storage.ready");
+    expect(transcript).not.toContain("counted");
+    expect(runToBreak(text, areas, "mark nothing.such")).toBeNull();
+    expect(() => runToBreak(text, areas, "heard")).not.toThrow();
+    expect(() => runToBreak(text, areas, "sea(1)")).toThrow('--break "sea(1)": condition sea(1): there are heard');
   });
 
   test("undo plays the past again without its last verbs", () => {

@@ -5,13 +5,20 @@
 import { EngineError } from "../base/errors.ts";
 import { BrokenInvariant } from "../base/invariant.ts";
 import { type Area, keysOf, type OpenScene, runVerb, type VerbInfo } from "./area.ts";
-import { answerLine, type Call, parseStory, printStory, type Stanza } from "./grammar.ts";
-import { type Break, errorLine, type StoryScene, worldVerbs } from "./verbs.ts";
+import { BREAK_FORMS, breakOf } from "./breaks.ts";
+import { answerLine, type Call, parseCalls, parseStory, printStory, type Stanza } from "./grammar.ts";
+import { errorLine, type StoryScene, worldVerbs } from "./verbs.ts";
+import { Words } from "./words.ts";
 
 /** Verbs of the story itself. */
 const storyVerbs: readonly VerbInfo[] = [
   { name: "world", forms: ["AREA key=value…"], example: "world merge storage=a primary=p", summary: "make the world: only as the first verb" },
-  { name: "break", forms: ["COND", "off"], example: "break signed(100)", summary: "`run` stops when this holds; off forgets all" },
+  {
+    name: "break",
+    forms: BREAK_FORMS,
+    example: "break message sync.chunk b→c",
+    summary: "`run` stops when a condition turns true, before a message arrives, at a mark, after a commit (of a key, or KEY*); off forgets all",
+  },
   { name: "undo", forms: ["[COUNT]"], example: "undo", summary: "take the last verb back, or so many: the rest is played again from the start" },
   {
     name: "help",
@@ -40,8 +47,8 @@ export class Story {
     return calls.flatMap((call) => this.answerOne(call)).map(answerLine);
   }
 
-  answerStanza({ lines }: Stanza): string[] {
-    return this.answer(lines.flatMap((line) => (line.kind === "verbs" ? line.calls : [])));
+  answerStanza(stanza: Stanza): string[] {
+    return this.answer(callsOf([stanza]));
   }
 
   get open(): OpenScene | null {
@@ -121,13 +128,16 @@ export class Story {
     return `${name} is no verb: \`help\` lists them`;
   }
 
-  private setBreak({ breaks, open }: StoryScene, [word]: Call): readonly string[] {
-    if (word === undefined) return breaks.length === 0 ? ["no breaks"] : breaks.map(({ text }) => `break ${text}`);
-    if (word.value === "off") {
+  private setBreak({ breaks, open, world }: StoryScene, call: Call): readonly string[] {
+    if (call.length === 0) return breaks.length === 0 ? ["no breaks"] : breaks.map(({ text }) => `break ${text}`);
+    const words = new Words("break", call);
+    if (words.flag("off")) {
+      words.done();
       breaks.length = 0;
       return ["no breaks"];
     }
-    const added: Break = { text: word.value, holds: open.condition(word.value) };
+    const added = breakOf(world, words, (text) => open.condition(text));
+    words.done();
     breaks.push(added);
     return [`break ${added.text}`];
   }
@@ -172,6 +182,38 @@ export type ScriptResult = {
   /** Lines for people: where, what was expected (-) and what was answered (+). Empty when all is as written. */
   readonly differences: readonly string[];
 };
+
+/**
+ * A story up to the first place where a run meets the break, and what is under way there; null where none does. `what` is
+ * said as the verb `break` wants it.
+ */
+export function runToBreak(text: string, areas: readonly Area[], what: string): string | null {
+  const story = new Story(areas);
+  const [set = []] = parseCalls(`break ${what}`);
+  const played: Stanza[] = [];
+  for (const stanza of parseStory(text)) {
+    const answer: string[] = [];
+    for (const call of callsOf([stanza])) {
+      const said = story.answer([call]);
+      answer.push(...said);
+      if (call[0]?.value === "world") mustBeSet(what, story.answer([set]));
+      if (!said.some((line) => line.startsWith("break: "))) continue;
+      answer.push(...story.answer([[{ key: null, value: "queue" }]]));
+      return printStory([...played, { ...stanza, answer }]);
+    }
+    played.push({ ...stanza, answer });
+  }
+  return null;
+}
+
+const callsOf = (stanzas: readonly Stanza[]): readonly Call[] =>
+  stanzas.flatMap(({ lines }) => lines.flatMap((line) => (line.kind === "verbs" ? line.calls : [])));
+
+/** A break that cannot be read would never be met. */
+function mustBeSet(what: string, [said = ""]: readonly string[]): void {
+  const [, detail] = /^error\[\w+\]: (?:break: )?(.*)$/.exec(said) ?? [];
+  if (detail !== undefined) throw new EngineError("BAD_OPTION", `--break ${JSON.stringify(what)}: ${detail}`);
+}
 
 /** Runs a story and compares each answer with the one that is written. */
 export function checkScript(name: string, text: string, areas: readonly Area[]): ScriptResult {

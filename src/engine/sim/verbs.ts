@@ -8,6 +8,7 @@ import type { NodeId } from "../base/ids.ts";
 import { keyOwner } from "../store/keys.ts";
 import { keyText } from "../store/value.ts";
 import { type OpenScene, type Scene, traced, type Verb } from "./area.ts";
+import type { Break } from "./breaks.ts";
 import { DB_NAMES, diffDisks } from "./disk.ts";
 import { diskVerbs } from "./disk-verbs.ts";
 import { type Frame, matches, matchText } from "./network.ts";
@@ -17,7 +18,6 @@ import { foldMarks } from "./trace.ts";
 import type { Words } from "./words.ts";
 import type { WorldFace } from "./world-face.ts";
 
-export type Break = { readonly text: string; readonly holds: () => boolean };
 /** What the world verbs act on: the open scene, and where runs are to stop. */
 export type StoryScene = Scene & { readonly open: OpenScene; readonly breaks: Break[] };
 
@@ -224,14 +224,19 @@ function run({ world, open, breaks }: StoryScene, words: Words): readonly string
   const shownOf = shown(words);
   words.done();
   const isMet = until === null ? () => false : open.condition(until);
-  const stops = (): boolean => isMet() || breaks.some((each) => each.holds());
+  const watched = breaks.map(({ text, watch }) => ({ text, isHit: watch() }));
+  let broke: string | null = null;
+  const stops = (): boolean => {
+    if (isMet()) return true;
+    broke = watched.find(({ isHit }) => isHit())?.text ?? null;
+    return broke !== null;
+  };
   const before = world.trace.position;
   const end: RunEnd = forMs === null ? runUntil(world, stops) : runFor(world, forMs, stops);
   const lines = world.trace.since(before);
   const told = shownOf(lines);
-  const broke = breaks.find((each) => each.holds());
   if (until !== null && isMet()) return told;
-  if (broke !== undefined) return [...told, `break: ${broke.text}`];
+  if (broke !== null) return [...told, `break: ${broke}`];
   if (end === "bound") return [...told, errorLine("TIMEOUT", `still busy after ${forMs ?? RUN_MS_MAX} ms of virtual time`)];
   if (until !== null)
     return [...told, errorLine("TIMEOUT", `${until} does not hold: ${end === "time" ? `${forMs} ms have passed` : "nothing is left to happen"}`)];
