@@ -65,9 +65,9 @@ export async function startDemoCluster(closers: AsyncDisposableStack, note: (tex
       process.kill(pids.get(id) ?? nodeOf(nodes, id).pid, "SIGKILL");
     },
     revive: async (id) => {
-      const { selfCommand, selfEnvironment } = await import("../engine/node/self.ts");
+      const { nodeEnvironment, selfCommand } = await import("../engine/node/self.ts");
       const words = ["node", "run", "--dir", nodeOf(nodes, id).dir];
-      const child: Child = Bun.spawn(selfCommand(...words, "--stdin"), { stdin: "pipe", stdout: "ignore", stderr: "ignore", env: selfEnvironment() });
+      const child: Child = Bun.spawn(selfCommand(...words, "--stdin"), { stdin: "pipe", stdout: "ignore", stderr: "ignore", env: nodeEnvironment() });
       revived.push(child);
       pids.set(id, child.pid);
       return ["cairn", ...words].join(" ");

@@ -12,7 +12,7 @@ import type { ReadyLine } from "./daemon.ts";
 import { endpointText } from "./endpoint.ts";
 import { lockFile } from "./lock.ts";
 import { readRunning } from "./running.ts";
-import { selfCommand, selfEnvironment } from "./self.ts";
+import { nodeEnvironment, selfCommand } from "./self.ts";
 import { runStep } from "./steps.ts";
 
 /** A node opens its store and ports in well under a second; a large store takes longer to check. */
@@ -109,7 +109,7 @@ export class ClusterProcesses {
     const words = ["node", "run", "--dir", node.dir, "--stdin", "--json"];
     if (!this.options.merge) words.push("--no-merge");
     if (this.options.paranoid === true) words.push("--paranoid");
-    const child: Child = Bun.spawn(selfCommand(...words), { stdin: "pipe", stdout: "pipe", stderr: "pipe", env: selfEnvironment() });
+    const child: Child = Bun.spawn(selfCommand(...words), { stdin: "pipe", stdout: "pipe", stderr: "pipe", env: nodeEnvironment() });
     this.children.add(child);
     void child.exited.then(() => this.children.delete(child));
     const said = this.relay(node.id, child);

@@ -4,7 +4,7 @@
  */
 import type { NodeId } from "../base/ids.ts";
 import { describeFailure } from "./driver.ts";
-import { selfCommand, selfEnvironment } from "./self.ts";
+import { nodeEnvironment, selfCommand } from "./self.ts";
 
 const RESTART_FIRST_MS = 200;
 const RESTART_MAX_MS = 10_000;
@@ -62,7 +62,7 @@ async function keepRunning(dir: string, note: (text: string) => void, stop: Stop
 }
 
 async function runOnce(dir: string, note: (text: string) => void, stop: Stop): Promise<void> {
-  const child = Bun.spawn(selfCommand("merge", "run", "--dir", dir, "--stdin"), { stdin: "pipe", stdout: "ignore", stderr: "inherit", env: selfEnvironment() });
+  const child = Bun.spawn(selfCommand("merge", "run", "--dir", dir, "--stdin"), { stdin: "pipe", stdout: "ignore", stderr: "inherit", env: nodeEnvironment() });
   stop.started(child);
   await Promise.race([stop.promise, child.exited]);
   if (!stop.isSet()) return note(`the merge loop ended with ${child.exitCode ?? child.signalCode}; it is started again`);

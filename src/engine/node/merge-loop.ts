@@ -6,7 +6,7 @@
 import type { NodeId } from "../base/ids.ts";
 import type { MergeConfig, StepResult } from "../merge/config.ts";
 import { LONG_RUN_MS } from "./loop-trouble.ts";
-import { selfCommand, selfEnvironment } from "./self.ts";
+import { nodeEnvironment, selfCommand, stepEnvironment } from "./self.ts";
 
 export type LoopStep = { readonly key: string; readonly words: readonly string[] };
 
@@ -63,7 +63,8 @@ class Worker {
 
   private spawn(): Bun.Subprocess<"pipe", "pipe", "pipe"> {
     const command = selfCommand("merge", ...this.step.words, "--dir", this.options.dir, "--log", this.options.config.logName, "--warm", "--wait", "--json");
-    const child = Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "pipe", env: selfEnvironment() });
+    const env = this.step === queueStep ? nodeEnvironment() : stepEnvironment(); // a batch of the order is the largest thing there is
+    const child = Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "pipe", env });
     this.child = child;
     const said = lastLine(child.stderr);
     void this.read(child, said);
@@ -208,7 +209,7 @@ export async function runSequential(options: LoopOptions): Promise<void> {
   for (const step of [...config.storages.map(fetchStep), queueStep, ...config.secondaries.map(backupStep), distStep]) {
     if (options.signal.aborted) return;
     const command = selfCommand("merge", ...step.words, "--dir", options.dir, "--log", config.logName, "--wait", "--json");
-    const child = Bun.spawn(command, { stdin: "ignore", stdout: "pipe", stderr: "pipe", env: selfEnvironment() });
+    const child = Bun.spawn(command, { stdin: "ignore", stdout: "pipe", stderr: "pipe", env: nodeEnvironment() });
     const said = lastLine(child.stderr);
     let answered = false;
     for await (const line of lines(child.stdout)) {

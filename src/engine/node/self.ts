@@ -14,7 +14,7 @@ export function selfCommand(...args: readonly string[]): string[] {
 }
 
 /**
- * The runtime decides by the size of the machine's memory how much garbage it lets lie; each of a node's processes is told
+ * The runtime decides by the size of the machine's memory how much garbage it lets lie; each of our processes is told
  * that there is this much. A hint, not a limit: with it memory hardly follows the length of a run.
  */
 const HEAP_HINT_BYTES = 160 * 1_024 * 1_024;
@@ -24,3 +24,17 @@ export function selfEnvironment(): Record<string, string | undefined> {
   const { BUN_OPTIONS: _options, BUN_BE_BUN: _bun, ...rest } = process.env;
   return { BUN_JSC_forceRAMSize: String(HEAP_HINT_BYTES), ...rest };
 }
+
+/** How long freed memory waits to be given back to the system: the next megabyte takes its place instead of being faulted in anew. */
+const FREED_KEPT_MS = 3_000;
+
+/**
+ * For what a node is made of: up to a dozen processes, each of which compiles its own copy of the same code. The last tier of
+ * the compiler would gain them some hundredths, and costs more than that for the first million entries.
+ */
+export function nodeEnvironment(freedKeptMs = FREED_KEPT_MS): Record<string, string | undefined> {
+  return { BUN_JSC_useFTLJIT: "0", MIMALLOC_PURGE_DELAY: String(freedKeptMs), ...selfEnvironment() };
+}
+
+/** The same for a process that needs little memory, and the same memory in each of its runs: it keeps it. */
+export const stepEnvironment = (): Record<string, string | undefined> => nodeEnvironment(-1);
