@@ -68,6 +68,8 @@ function identityKeys(identity: LinkIdentity): HandshakeKeys {
 
 const freshEphemeral = (): Uint8Array => crypto.getRandomValues(new Uint8Array(EPHEMERAL_SEED_BYTES));
 
+const lengthOf = (pieces: readonly Uint8Array[]): number => pieces.reduce((sum, piece) => sum + piece.length, 0);
+
 /** Request id and message of a frame's plaintext; the message is a view. */
 function splitPayload(payload: Uint8Array): { requestId: number; message: Uint8Array } {
   const requestId = payload.length > REQUEST_ID_BYTES ? readU64be(payload) : null;
@@ -137,15 +139,15 @@ class OpenLink implements Link {
 
   send(requestId: number, body: Request): void {
     if (this.channel.isOver) return;
-    const message = requests.encode(body);
-    if (this.queuedBytes() + message.length > this.limits.queueBytesMax) {
+    const pieces = requests.encodePieces(body);
+    if (this.queuedBytes() + lengthOf(pieces) > this.limits.queueBytesMax) {
       const detail = `${this.channel.name}: ${this.queuedBytes()} bytes wait, at most ${this.limits.queueBytesMax}`;
       queueMicrotask(() => this.channel.fail(new EngineError("UNAVAILABLE", detail)));
       return;
     }
     this.unanswered.delete(requestId); // sent again: it moves to the end
     this.unanswered.set(requestId, performance.now() + this.limits.answerMs);
-    this.channel.send(u64be(requestId), message);
+    this.channel.send(u64be(requestId), ...pieces);
     this.watch();
   }
 
@@ -368,7 +370,7 @@ class Connections {
       if (!(error instanceof EngineError)) throw error;
       answer = refused(error.code, error.message, { retry: error.row.retryable });
     }
-    connection.channel.send(u64be(requestId), answers.encode(answer));
+    connection.channel.send(u64be(requestId), ...answers.encodePieces(answer));
   }
 
   /** Reads on only while the peer's requests and the answers it has not taken are within bounds. */

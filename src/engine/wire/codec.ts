@@ -10,12 +10,20 @@ import { invariant } from "../base/invariant.ts";
 /** A byte order mark is text like any other: dropping it would give one value two encodings. */
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Grows by doubling; `bytes` are copied in once, and not again where the writer was told how many there will be. */
+/** From so many bytes on a piece of its own costs less than a copy. */
+const LENT_BYTES_MIN = 16_384;
+
+/**
+ * Grows by doubling; `bytes` are copied in once, and not again where the writer was told how many there will be. With `lent`,
+ * long ones are not copied at all: what was written is then in several pieces.
+ */
 export class Writer {
   private parts: Uint8Array;
   private used = 0;
-  constructor(bytesHint = 256) {
+  private readonly lent: Uint8Array[] | null;
+  constructor(bytesHint = 256, lent: Uint8Array[] | null = null) {
     this.parts = new Uint8Array(bytesHint);
+    this.lent = lent;
   }
   private room(length: number): number {
     const at = this.used;
@@ -43,6 +51,12 @@ export class Writer {
     writeU64be(this.parts, at, value);
   }
   raw(bytes: Uint8Array): void {
+    if (this.lent !== null && bytes.length >= LENT_BYTES_MIN) {
+      this.lent.push(this.done(), bytes);
+      this.parts = new Uint8Array(256);
+      this.used = 0;
+      return;
+    }
     const at = this.room(bytes.length);
     this.parts.set(bytes, at);
   }
@@ -214,13 +228,21 @@ export function messages<Table extends Record<string, readonly [tag: number, fie
     byTag.set(tag, { kind, codec });
     byKind.set(kind, { tag, codec });
   }
+  const write = (message: Message, to: Writer): Writer => {
+    const { tag, codec } = byKind.get(message.kind) as { tag: number; codec: Field<unknown> };
+    to.u8(tag);
+    codec.write(to, message);
+    return to;
+  };
   return {
     encode(message: Message): Uint8Array {
-      const { tag, codec } = byKind.get(message.kind) as { tag: number; codec: Field<unknown> };
-      const to = new Writer(roomFor(message));
-      to.u8(tag);
-      codec.write(to, message);
-      return to.done();
+      return write(message, new Writer(roomFor(message, Number.POSITIVE_INFINITY))).done();
+    },
+    /** The same bytes in pieces. Long fields are lent, not copied: nobody changes them until the pieces were used. */
+    encodePieces(message: Message): Uint8Array[] {
+      const pieces: Uint8Array[] = [];
+      pieces.push(write(message, new Writer(roomFor(message, LENT_BYTES_MIN), pieces)).done());
+      return pieces;
     },
     /** Throws FRAME_CORRUPT; large byte fields are views of `raw`. */
     decode(raw: Uint8Array): Message {
@@ -236,12 +258,12 @@ export function messages<Table extends Record<string, readonly [tag: number, fie
   };
 }
 
-/** About what a message takes: all of its large fields, and something for the others. A megabyte is then allocated once. */
-function roomFor(message: Readonly<Record<string, unknown>>): number {
+/** About what a message takes: its fields of bytes below a length, and something for the others. A megabyte is then allocated once. */
+function roomFor(message: Readonly<Record<string, unknown>>, bytesBelow: number): number {
   let room = 256;
   for (const name in message) {
     const value = message[name];
-    if (value instanceof Uint8Array) room += value.length;
+    if (value instanceof Uint8Array) room += value.length < bytesBelow ? value.length : 0;
     else if (Array.isArray(value)) room += value.length * 8;
   }
   return room;
