@@ -7,6 +7,7 @@ import { appendFile, mkdtemp, rm } from "node:fs/promises";
 import { cpus, loadavg, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { type KillPoint, KillRun, planKills, pointText } from "../test/faults/kill-run.ts";
+import { runSyncKills } from "../test/faults/sync-kill-run.ts";
 import { runTrimReal } from "../test/faults/trim-run.ts";
 import { runTrimLong } from "../test/sync/trim-long.ts";
 
@@ -14,6 +15,7 @@ const RESULTS = "test/campaigns.md";
 const BINARY = "dist/cairn";
 const SEEDS = 2_000;
 const SYNC_SEEDS = 10_000;
+const SYNC_KILLS = 40;
 const TRIM_MINUTES = 10;
 const TRIM_VIRTUAL_MS = 3_600_000;
 /** Throughput of the store against etcd's (sync.md section 7). */
@@ -36,6 +38,7 @@ const campaigns: readonly Campaign[] = [
     means: `${SYNC_SEEDS} seeds of the replicated store (or: sync-seeds N|A..B)`,
     run: ([seeds]) => runSeeds("sync", seeds ?? String(SYNC_SEEDS)),
   },
+  { name: "sync-kill", means: `${SYNC_KILLS} kill -9 at the steps of a synchronisation (or: sync-kill COUNT SEED)`, run: syncKill },
   {
     name: "sync-trim",
     means: `an hour of virtual time, and ${TRIM_MINUTES} minutes of real processes (or: sync-trim MINUTES), with nodes away in turn`,
@@ -145,6 +148,29 @@ async function mergeKill([count, seed]: readonly string[]): Promise<Outcome> {
   } catch (error) {
     const where = point === null ? "at the end" : `at ${pointText(point)} (${point.scope})`;
     return { isOk: false, says: [`after ${done} kills, ${where}: ${error instanceof Error ? error.message : String(error)}`] };
+  }
+}
+
+async function syncKill([count, seed]: readonly string[]): Promise<Outcome> {
+  const tally = new Map<string, number>();
+  let [done, slowestMs] = [0, 0];
+  const one = (key: string): void => void tally.set(key, (tally.get(key) ?? 0) + 1);
+  const says = (): string =>
+    `${done} kills: ${[...tally]
+      .sort()
+      .map(([key, times]) => `${times} ${key}`)
+      .join(", ")}; slowest return of all three ${slowestMs} ms`;
+  try {
+    const { writes } = await runSyncKills(BINARY, Number(count ?? SYNC_KILLS), Number(seed ?? KILL_SEED), (row) => {
+      process.stdout.write(`${JSON.stringify(row)}\n`);
+      done += 1;
+      slowestMs = Math.max(slowestMs, row.backMs);
+      one(`of the ${row.who}`);
+      one(row.phase === null ? "before or behind it" : `while it was ${row.phase}`);
+    });
+    return { isOk: true, says: [says(), `${writes} keys as they were acknowledged, on every node; all stores equal`] };
+  } catch (error) {
+    return { isOk: false, says: [says(), error instanceof Error ? error.message : String(error)] };
   }
 }
 

@@ -10,8 +10,8 @@ export type Ready = { event: string; nodes: ReadyNode[]; s3: null; log: { origin
 /** The part of `/status` that tests look at. */
 export type NodeStatus = {
   readonly pid: number;
-  readonly paxos: { readonly first: number; readonly last: number; readonly applied: number };
-  readonly sync: { readonly phase: string; readonly synchronizing: boolean } | null;
+  readonly paxos: { readonly leader: string | null; readonly first: number; readonly last: number; readonly applied: number };
+  readonly sync: { readonly phase: string; readonly synchronizing: boolean; readonly provider: string | null } | null;
 };
 
 const ROOT = join(import.meta.dir, "../..");
