@@ -57,6 +57,7 @@ test("what is held is what live promises need, and a lapsed one holds nothing", 
       const ports = {
         facts: () => facts,
         commitP99Us: () => null,
+        votes: () => true,
         writtenBytes: () => 0,
         views: {
           open: () => 0,

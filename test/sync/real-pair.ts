@@ -86,7 +86,7 @@ export class RealPair implements AsyncDisposable {
         isNearlyFull: false,
       };
     };
-    const sync = assembleSync(state, { views: disk.views(), facts, commitP99Us: () => null, writtenBytes: () => 0 });
+    const sync = assembleSync(state, { views: disk.views(), facts, commitP99Us: () => null, votes: () => true, writtenBytes: () => 0 });
     const marks: string[] = [];
     const driver: PairDriver = openDriver<Request | SyncCall, Answer, Request, Answer>({
       core: {

@@ -64,6 +64,8 @@ export class SyncCluster implements SyncClusterView {
   readonly model: Model = { trees: [emptyTree], batches: [new Uint8Array(0)], first: 1 };
   /** Nodes that do not apply what was decided, until told. */
   readonly lagging = new Set<NodeId>();
+  /** Nodes whose disk took a lost one's place, and has no vote yet. */
+  readonly learners = new Set<NodeId>();
   /** What single nodes believe instead of the truth. */
   readonly beliefs = new Map<NodeId, Partial<PaxosFacts>>();
   leader: NodeId | null = null;
@@ -105,7 +107,13 @@ export class SyncCluster implements SyncClusterView {
   private makeCore(id: NodeId): SyncCore {
     const state = initialSync(this.config(id));
     this.states.set(id, state);
-    const core = assembleSync(state, { views: this.views(id), facts: (): PaxosFacts => this.facts(id), commitP99Us: () => null, writtenBytes: () => 0 });
+    const core = assembleSync(state, {
+      views: this.views(id),
+      facts: (): PaxosFacts => this.facts(id),
+      commitP99Us: () => null,
+      votes: (peer: NodeId) => !this.learners.has(peer),
+      writtenBytes: () => 0,
+    });
     return {
       name: DAEMON,
       step: (event, snap) => {

@@ -4,6 +4,8 @@
  * version, what is held against trimming, that only a sync helps, and that something changed. Both drivers run this core.
  */
 import type { Core, Effect, Event, Snapshot } from "../base/effects.ts";
+import type { NodeId } from "../base/ids.ts";
+import { birthCounts, memberOf } from "../paxos/cluster-map.ts";
 import { commitP99Us } from "../paxos/proposer.ts";
 import type { RegisterOwner } from "../paxos/service-log.ts";
 import { isFirstReign, isSettled, leasesHold, type PaxosConfig, type PaxosState } from "../paxos/state.ts";
@@ -90,6 +92,7 @@ class Member {
       views: options.views,
       facts: (upMs) => this.facts(upMs),
       commitP99Us: (upMs) => this.p99Us(upMs),
+      votes: (peer, birth) => this.votes(peer, birth),
       writtenBytes: () => this.writtenBytes,
     };
   }
@@ -131,6 +134,12 @@ class Member {
       isNearlyFull: this.options.isNearlyFull(),
       ...leads,
     };
+  }
+
+  private votes(peer: NodeId, birth: Uint8Array): boolean {
+    const { map } = this.replica.state;
+    const member = memberOf(map, peer);
+    return member !== null && birthCounts(map, member.number, birth);
   }
 
   private p99Us(upMs: number): number | null {

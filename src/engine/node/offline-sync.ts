@@ -199,7 +199,7 @@ class OfflineCopy {
     const { node, disk } = source;
     const state = initialSync(this.config(node, disk, []));
     const facts = (): PaxosFacts => ({ ...FACTS, ...source.history, leader: node.self.name, isSettled: true, hasLeases: true });
-    const core = assembleSync(state, { views: source.views, facts, commitP99Us: () => null, writtenBytes: () => 0 });
+    const core = assembleSync(state, { views: source.views, facts, commitP99Us: () => null, votes: () => true, writtenBytes: () => 0 });
     return openDriver<Request | SyncCall, Answer, Request, Answer>({
       core: {
         name: "offline provider",
@@ -229,7 +229,7 @@ class OfflineCopy {
       using snap = disk.snapshot();
       return { ...FACTS, ...historyIn(snap) };
     };
-    const core = assembleSync(state, { views: disk.views(), facts, commitP99Us: () => null, writtenBytes: () => 0 });
+    const core = assembleSync(state, { views: disk.views(), facts, commitP99Us: () => null, votes: () => true, writtenBytes: () => 0 });
     return openDriver<Request | SyncCall, Answer, Request, Answer>({
       core,
       disk,

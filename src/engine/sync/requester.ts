@@ -172,9 +172,10 @@ function confirm(turn: Turn): void {
   makeRoom(turn);
 }
 
-function othersWith({ state }: Turn, version: number): number {
+/** A disk that took a lost one's place and does not vote yet decides nothing, whatever it has. */
+function othersWith({ state, ports }: Turn, version: number): number {
   let count = 0;
-  for (const reply of state.requester.replies.values()) if (!reply.synchronizing && reply.last >= version) count++;
+  for (const [peer, reply] of state.requester.replies) if (!reply.synchronizing && reply.last >= version && ports.votes(peer, reply.birth)) count++;
   return count;
 }
 

@@ -127,6 +127,8 @@ export type SyncPorts = {
   facts(upMs: number): PaxosFacts;
   /** Commit p99 of the last second in microseconds, as the leader tells it; null where it is not known. */
   commitP99Us(upMs: number): number | null;
+  /** Whether the disk with this birth is the one that its member votes with. */
+  votes(peer: NodeId, birth: Uint8Array): boolean;
   /** What the cluster's versions wrote to this node's store since some moment of this process. */
   writtenBytes(): number;
   readonly views: Views;

@@ -1,0 +1,29 @@
+/**
+ * A forced sync clears its store only when enough others have all it had (sync.md section 4.2), and only members that vote
+ * are others: a disk that took a lost one's place has the versions, and could decide nothing while this node abstains.
+ */
+import { expect, test } from "bun:test";
+import { nodeId } from "../../src/engine/base/ids.ts";
+import { SyncCluster } from "./sync-cluster.ts";
+
+const [B, C] = [nodeId("b"), nodeId("c")];
+
+function forced(learners: readonly (typeof B)[]): SyncCluster {
+  const cluster = new SyncCluster({ keys: 30 });
+  cluster.begin({ laggard: null });
+  for (const id of learners) cluster.learners.add(id);
+  cluster.tell(C, { kind: "sync.force" });
+  cluster.runFor(20_000);
+  return cluster;
+}
+
+test("two others that vote are enough of three", () => {
+  expect(forced([]).world.trace.marks.get("sync.confirmed")).toBe(1);
+});
+
+test("a new disk without a vote does not count, and the store stays", () => {
+  const cluster = forced([B]);
+  const { marks } = cluster.world.trace;
+  expect([marks.get("sync.force-refused"), marks.get("sync.confirmed")]).toEqual([1, undefined]);
+  expect(cluster.isFlagged(C)).toBe(false);
+});
