@@ -74,7 +74,7 @@ class SyncSeedRun {
     this.clients = new PaxosClients(this.cluster, checkers);
     world.check = () => checkers.check() ?? this.clients.check() ?? watched.check();
     this.faultShare = nextOf(this.dice, [2, 5, 10]);
-    this.faults = new SyncFaults(this.cluster, this.dice, watched, isDelta);
+    this.faults = new SyncFaults({ cluster: this.cluster, dice: this.dice, checkers: watched, paxos: checkers, seed, isDelta });
   }
 
   run(): SeedReport {
