@@ -143,7 +143,7 @@ class OfflineCopy {
     if (source.history.last < needed)
       throw new EngineError("SYNC_BEHIND", `${source.node.dir} ends at ${source.history.last}, ${target.node.dir} has served ${needed}`);
     const cursor = isHalf && mode === "resume" ? syncRows.cursor(snap) : null;
-    const resumes = cursor !== null && cursor.oldest >= source.history.first && cursor.version <= source.history.last;
+    const resumes = cursor !== null && !cursor.isDelta && cursor.oldest >= source.history.first && cursor.version <= source.history.last;
     return { from: { id: source.node.self.name, ...source.history }, to: { id: target.node.self.name, ...own, floor, isHalf }, resumes };
   }
 
