@@ -15,7 +15,12 @@ export function simRunOn(load: () => Promise<readonly Area[]>): CommandSpec {
     args: [{ name: "file", optional: true, many: true, means: "stories (fixtures/scenarios/AREA/STORY.txt)" }],
     options: [
       { name: "rewrite", form: "flag", means: "write the answers of now into the files" },
-      { name: "break", form: "string", value: "WHAT", means: "play a story up to `message KIND b→c`, `mark NAME`, `commit NODE key=KEY` or a condition" },
+      {
+        name: "break",
+        form: "string",
+        value: "WHAT",
+        means: "stop a story or one seed at `message KIND b→c`, `mark NAME`, `commit NODE key=KEY`, a story at a condition too",
+      },
       { name: "seed", form: "count", value: "N", means: "run this one seed" },
       { name: "seeds", form: "string", value: "N|A..B", means: "run the seeds 1 to N, or A to B" },
       { name: "area", form: "string", value: "AREA", default: "merge", means: "whose seeds" },
@@ -38,8 +43,10 @@ export function simRunOn(load: () => Promise<readonly Area[]>): CommandSpec {
         throw new EngineError("USAGE", "sim run: want stories, or --seed, or --seeds, and only one of them");
       if (stop !== undefined) {
         const [file] = files;
-        if (file === undefined || files.length > 1 || rewrite) throw new EngineError("USAGE", "sim run --break: want one story, and nothing is rewritten");
-        await playToBreak(ctx, { areas, file, what: stop });
+        if (rewrite || seeds !== undefined || files.length > 1)
+          throw new EngineError("USAGE", "sim run --break: want one story or one --seed, and nothing is rewritten");
+        if (file !== undefined) await playToBreak(ctx, { areas, file, what: stop });
+        else await seedToStop(ctx, { area: areaNamed(area, areas), seed: seed ?? 0, events, what: stop });
       } else if (files.length > 0) {
         for (const file of files) if (!(await runStory(ctx, { areas, file, rewrite }))) ctx.exitWith(8);
       } else if (!(await runRange(ctx, { area: areaNamed(area, areas), events, seeds: seed === undefined ? (seeds ?? "") : `${seed}..${seed}` })))
@@ -79,6 +86,17 @@ async function playToBreak(ctx: Answering, { areas, file, what }: { areas: reado
   const transcript = runToBreak(await readStory(file), areas, what);
   if (transcript === null) throw new EngineError("NOT_FOUND", `${file}: no run of it meets the break ${what}`);
   await ctx.answer({ event: "break", file, break: what, transcript: transcript.trimEnd().split("\n") }, transcript);
+}
+
+type SeedToStop = { readonly area: Area; readonly seed: number; readonly events: number | undefined; readonly what: string };
+
+async function seedToStop(ctx: Answering, { area, seed, events, what }: SeedToStop): Promise<void> {
+  const { seedToBreak } = await import("../engine/sim/seeds.ts");
+  const stop = seedToBreak(area, seed, events, what);
+  if (stop === null) throw new EngineError("NOT_FOUND", `${area.name} seed ${seed} does not meet the break ${what}`);
+  const { at, nowMs, trace, queue } = stop;
+  const head = `${area.name} seed ${seed}: break ${what} at event ${at}, ${nowMs} ms`;
+  await ctx.answer({ event: "break", area: area.name, seed, break: what, ...stop }, [...trace, head, ...queue].join("\n"));
 }
 
 /** Whether all was as written, or is now. */

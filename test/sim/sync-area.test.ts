@@ -6,6 +6,7 @@ import { areas } from "../../src/engine/sim/areas.ts";
 import { parseCalls, parseStory } from "../../src/engine/sim/grammar.ts";
 import { runPaxosSeed } from "../../src/engine/sim/paxos-seed.ts";
 import { Story } from "../../src/engine/sim/script.ts";
+import { seedToBreak } from "../../src/engine/sim/seeds.ts";
 import { syncArea } from "../../src/engine/sim/sync-area.ts";
 
 const root = join(import.meta.dir, "../..");
@@ -67,10 +68,22 @@ describe("seeds", () => {
   });
 
   test("are the same runs every time, whatever is recorded", () => {
-    const lines: string[] = [];
-    const again = runPaxosSeed(SEEDS[0]!, undefined, (line) => lines.push(line));
+    let lines = (): readonly string[] => [];
+    const again = runPaxosSeed(SEEDS[0]!, undefined, ({ trace }) => {
+      trace.recording = true;
+      lines = () => trace.since(0);
+    });
     expect([again.traceHash, again.events]).toEqual([runs[0]!.traceHash, runs[0]!.events]);
-    expect(lines.length).toBeGreaterThan(1_000);
+    expect(lines().length).toBeGreaterThan(1_000);
+  }, 60_000);
+
+  test("a seed stops where it meets a break, and is the same run up to there", () => {
+    const stop = seedToBreak(syncArea, 2, undefined, "mark hold.active");
+    expect(stop?.trace.filter((line) => line.includes("[hold.active]"))).toHaveLength(1);
+    expect(stop?.queue.length).toBeGreaterThan(3);
+    expect(seedToBreak(syncArea, 2, undefined, "mark hold.active")).toEqual(stop);
+    expect(seedToBreak(syncArea, 2, 500, "mark nothing.such")).toBeNull();
+    expect(() => seedToBreak(syncArea, 2, 500, "SYNC(c,joined)")).toThrow("conditions are for stories");
   }, 60_000);
 
   test("a write that another one overtook at its version is not said to be surely undone: seed 1148", () => {

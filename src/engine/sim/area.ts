@@ -52,7 +52,8 @@ export type AreaSpec<S extends Scene> = {
   readonly transitions?: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>;
   /** Whose planted mistakes its seeds hunt: the words before the dot. Its own name where nothing is said. */
   readonly mutants?: readonly string[];
-  runSeed?(seed: number, eventsMax: number | undefined): SeedReport;
+  /** `onWorld` is shown each world that the seed makes, before anything happens there. */
+  runSeed?(seed: number, eventsMax: number | undefined, onWorld?: (world: WorldFace) => void): SeedReport;
 };
 
 /** A world that was made, with its area's verbs bound to it. */

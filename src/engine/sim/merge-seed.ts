@@ -11,6 +11,7 @@ import type { SeedReport } from "./area.ts";
 import { MergeRun } from "./merge-run.ts";
 import type { MergeCluster, MergeShape } from "./merge-world.ts";
 import { drift, endOneFault, replayOne, seedReport } from "./seed-run.ts";
+import type { WorldFace } from "./world-face.ts";
 
 /** Events of a safety phase where nobody says: enough for a dozen rounds with faults. */
 export const SEED_EVENTS = 3_000;
@@ -23,8 +24,8 @@ const DRIFT_MS_MAX = 15_000;
 /** Distinct entries that clients of one seed submit: few, so that repeats meet. */
 const ENTRY_COUNT = 400;
 
-export function runMergeSeed(seed: number, eventsMax = SEED_EVENTS, onLine?: (line: string) => void): SeedReport {
-  return new SeedRun(seed, eventsMax, onLine).run();
+export function runMergeSeed(seed: number, eventsMax = SEED_EVENTS, onWorld?: (world: WorldFace) => void): SeedReport {
+  return new SeedRun(seed, eventsMax, onWorld).run();
 }
 
 /** 1 to 3 storage nodes and secondaries, 1 or 2 frontends; often one node has several roles, as `cairn up` gives them. */
@@ -51,8 +52,6 @@ function drawShape(dice: Prng): MergeShape {
 class SeedRun {
   private readonly seed: number;
   private readonly eventsMax: number;
-  /** Takes the whole trace when the run is over. */
-  private readonly onLine: ((line: string) => void) | undefined;
   private readonly dice: Prng;
   private readonly merge: MergeRun;
   private readonly cluster: MergeCluster;
@@ -65,21 +64,21 @@ class SeedRun {
   /** A secondary that is not backed up in the first half: so that a restored primary meets one that knows nothing. */
   private readonly cold: NodeId | null;
 
-  constructor(seed: number, eventsMax: number, onLine?: (line: string) => void) {
+  constructor(seed: number, eventsMax: number, onWorld?: (world: WorldFace) => void) {
     this.seed = seed;
     this.eventsMax = eventsMax;
-    this.onLine = onLine;
     this.dice = prng(seed ^ 0x5eed);
     const shape = drawShape(this.dice);
     const slow = nextChance(this.dice, 0.4);
     const lossy = nextChance(this.dice, 0.5);
     const link = { delayMs: [1, slow ? 400 : 20] as const, loss: lossy ? 0.03 : 0, repeat: lossy ? 0.05 : 0, corrupt: lossy ? 0.005 : 0 };
-    this.merge = new MergeRun({ seed, shape, recording: onLine !== undefined, flushMs: [0, slow ? 30 : 4], keep: "random" });
+    this.merge = new MergeRun({ seed, shape, recording: false, flushMs: [0, slow ? 30 : 4], keep: "random" });
     this.cluster = this.merge.cluster;
     this.allowed = new Set(FAULTS.filter(() => nextChance(this.dice, 0.5)));
     this.cold = shape.secondaries.length > 1 && nextChance(this.dice, 0.3) ? nextOf(this.dice, shape.secondaries) : null;
     this.loss = this.drawLoss();
     this.cluster.world.network.faults = link;
+    onWorld?.(this.cluster.world);
   }
 
   /**
@@ -102,7 +101,7 @@ class SeedRun {
       drift(world, nextBelow(this.dice, 40), world.nowMs + DRIFT_MS_MAX);
     }
     if (world.violations.length === 0) this.merge.heal();
-    return seedReport({ world, seed: this.seed, onLine: this.onLine });
+    return seedReport(world, this.seed);
   }
 
   // ── safety phase ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ import { PaxosClients, put, read, remove } from "./paxos-clients.ts";
 import { type PaxosCall, PaxosCluster } from "./paxos-world.ts";
 import { drift, endOneFault, healLinks, healNode, replayOne, seedReport, storesEqual } from "./seed-run.ts";
 import { runFor } from "./steer.ts";
+import type { WorldFace } from "./world-face.ts";
 
 /** Events of a safety phase where nobody says: a few dozen seconds of virtual time with a dozen faults. */
 export const SEED_EVENTS = 6_000;
@@ -36,14 +37,13 @@ const OPEN_MAX = 24;
 const PROGRESS_MS = 10_000;
 const EQUAL_MS = 10_000;
 
-export function runPaxosSeed(seed: number, eventsMax = SEED_EVENTS, onLine?: (line: string) => void): SeedReport {
-  return new SeedRun(seed, eventsMax, onLine).run();
+export function runPaxosSeed(seed: number, eventsMax = SEED_EVENTS, onWorld?: (world: WorldFace) => void): SeedReport {
+  return new SeedRun(seed, eventsMax, onWorld).run();
 }
 
 class SeedRun {
   private readonly seed: number;
   private readonly eventsMax: number;
-  private readonly onLine: ((line: string) => void) | undefined;
   private readonly dice: Prng;
   private readonly cluster: PaxosCluster;
   private readonly clients: PaxosClients;
@@ -54,10 +54,9 @@ class SeedRun {
   /** Mostly no faults at all for a while: leases and pipelines need quiet to fill. */
   private readonly faultShare: number;
 
-  constructor(seed: number, eventsMax: number, onLine?: (line: string) => void) {
+  constructor(seed: number, eventsMax: number, onWorld?: (world: WorldFace) => void) {
     this.seed = seed;
     this.eventsMax = eventsMax;
-    this.onLine = onLine;
     this.dice = prng(seed ^ 0x5eed);
     const nodeCount = nextChance(this.dice, 0.7) ? 3 : 5;
     const slow = nextChance(this.dice, 0.3);
@@ -65,7 +64,7 @@ class SeedRun {
     this.cluster = new PaxosCluster({
       seed,
       nodeCount,
-      recording: onLine !== undefined,
+      recording: false,
       keepCount: 12,
       timing: { trimWaitMs: 1_000, requestMs: 3_000 },
       sharesRank: nextChance(this.dice, 0.3),
@@ -80,6 +79,7 @@ class SeedRun {
     world.check = () => checkers.check() ?? this.clients.check();
     this.allowed = new Set(FAULTS.filter(() => nextChance(this.dice, 0.5)));
     this.faultShare = nextOf(this.dice, [2, 6, 12]);
+    onWorld?.(world);
   }
 
   run(): SeedReport {
@@ -92,7 +92,7 @@ class SeedRun {
     }
     if (world.violations.length === 0) this.heal();
     if (world.trace.marks.has("paxos.old-copy")) this.broken("I4 a disk that is no old copy was taken for one");
-    return seedReport({ world, seed: this.seed, onLine: this.onLine });
+    return seedReport(world, this.seed);
   }
 
   // ── safety phase ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -53,15 +53,7 @@ export function storesEqual<In, Ans, Send, Reply>(world: World<In, Ans, Send, Re
   return one !== undefined && others.every((other) => diffDisks(one, other, "replicated", 1).length === 0);
 }
 
-/** `onLine` takes the whole trace. */
-export function seedReport<In, Ans, Send, Reply>({ world, seed, onLine }: SeedRun<In, Ans, Send, Reply>): SeedReport {
-  if (onLine !== undefined) for (const line of world.trace.since(0)) onLine(line);
+export function seedReport<In, Ans, Send, Reply>(world: World<In, Ans, Send, Reply>, seed: number): SeedReport {
   const [violation] = world.violations;
   return { seed, events: world.eventCount, traceHash: world.trace.hash, violation: violation ?? null, marks: world.trace.marks };
 }
-
-type SeedRun<In, Ans, Send, Reply> = {
-  readonly world: World<In, Ans, Send, Reply>;
-  readonly seed: number;
-  readonly onLine: ((line: string) => void) | undefined;
-};

@@ -4,6 +4,10 @@
  */
 import { EngineError } from "../base/errors.ts";
 import type { Area, SeedReport } from "./area.ts";
+import { breakOf } from "./breaks.ts";
+import { parseCalls } from "./grammar.ts";
+import { queueLines } from "./verbs.ts";
+import { Words } from "./words.ts";
 
 export type SeedRange = { readonly from: number /** Not included. */; readonly to: number };
 
@@ -50,6 +54,32 @@ export async function runSeeds(area: Area, range: SeedRange, eventsMax: number |
     violations: broken.flatMap((report) => violationOf(area, report, eventsMax)),
     marks: Object.fromEntries([...marks].sort(([a], [b]) => (a < b ? -1 : 1))),
   };
+}
+
+/** Where a seed's run met a break: what was said up to there, and what is under way. */
+export type SeedStop = { readonly at: number; readonly nowMs: number; readonly trace: readonly string[]; readonly queue: readonly string[] };
+const STOP_LINES_MAX = 60;
+
+/** One seed up to its first event that meets the break, said as the verb `break` wants it; null where none does. */
+export function seedToBreak(area: Area, seed: number, eventsMax: number | undefined, what: string): SeedStop | null {
+  if (area.runSeed === undefined) throw new EngineError("NOT_FOUND", `area ${area.name} has no seed runs`);
+  const words = (parseCalls(`break ${what}`)[0] ?? []).slice(1);
+  let stop: SeedStop | null = null;
+  area.runSeed(seed, eventsMax, (world) => {
+    const isHit = breakOf(world, new Words("break", words), noCondition).watch();
+    const { check, trace } = world;
+    trace.recording = true;
+    world.check = () => {
+      if (stop !== null || !isHit()) return check?.() ?? null;
+      stop = { at: world.eventCount, nowMs: world.nowMs, trace: trace.since(trace.position - STOP_LINES_MAX), queue: queueLines(world) };
+      return `break ${what}`; // whatever is told ends the run
+    };
+  });
+  return stop;
+}
+
+function noCondition(text: string): never {
+  throw new EngineError("BAD_OPTION", `--break ${text}: in a seed want message KIND, mark NAME or commit NODE; conditions are for stories`);
 }
 
 function violationOf(area: Area, { seed, violation }: SeedReport, eventsMax: number | undefined): SeedsReport["violations"][number][] {

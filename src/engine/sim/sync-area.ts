@@ -13,6 +13,7 @@ import { NODES_MAX, type SyncProfile } from "./paxos-world.ts";
 import { runSyncSeed } from "./sync-seed.ts";
 import { syncVerbs } from "./sync-verbs.ts";
 import type { Words } from "./words.ts";
+import type { WorldFace } from "./world-face.ts";
 
 /** A longer history is made by a story's own writes. */
 const LAST_MAX = 10_000;
@@ -108,10 +109,10 @@ const conditions: readonly Condition<PaxosScene>[] = [
 ];
 
 /** One seed is two runs: of Paxos alone, and of members that must be copied to. The first that breaks is told. */
-function runSeed(seed: number, eventsMax: number | undefined): SeedReport {
-  const decided = runPaxosSeed(seed, eventsMax);
+function runSeed(seed: number, eventsMax: number | undefined, onWorld?: (world: WorldFace) => void): SeedReport {
+  const decided = runPaxosSeed(seed, eventsMax, onWorld);
   if (decided.violation !== null) return decided;
-  const copied = runSyncSeed(seed, eventsMax);
+  const copied = runSyncSeed(seed, eventsMax, onWorld);
   const marks = new Map(decided.marks);
   for (const [name, count] of copied.marks) marks.set(name, (marks.get(name) ?? 0) + count);
   return { ...copied, events: decided.events + copied.events, traceHash: decided.traceHash + copied.traceHash, marks };

@@ -14,6 +14,7 @@ import { drift, endOneFault, healLinks, healNode, seedReport, storesEqual } from
 import { runFor } from "./steer.ts";
 import { SyncFaults } from "./sync-faults.ts";
 import { watchSync } from "./sync-watch.ts";
+import type { WorldFace } from "./world-face.ts";
 
 export const SYNC_SEED_EVENTS = 8_000;
 const KEYS = Array.from({ length: 24 }, (_, n) => `key-${n}`);
@@ -26,24 +27,22 @@ const TIMING = Object.fromEntries(Object.entries(SYNC_TIMING).map(([name, ms]) =
 /** A few round trips of the slowest link. */
 const SHORT_AGE_MS = 800;
 
-export function runSyncSeed(seed: number, eventsMax = SYNC_SEED_EVENTS, onLine?: (line: string) => void): SeedReport {
-  return new SyncSeedRun(seed, eventsMax, onLine).run();
+export function runSyncSeed(seed: number, eventsMax = SYNC_SEED_EVENTS, onWorld?: (world: WorldFace) => void): SeedReport {
+  return new SyncSeedRun(seed, eventsMax, onWorld).run();
 }
 
 class SyncSeedRun {
   private readonly seed: number;
   private readonly eventsMax: number;
-  private readonly onLine: ((line: string) => void) | undefined;
   private readonly dice: Prng;
   private readonly cluster: PaxosCluster;
   private readonly clients: PaxosClients;
   private readonly faults: SyncFaults;
   private readonly faultShare: number;
 
-  constructor(seed: number, eventsMax: number, onLine?: (line: string) => void) {
+  constructor(seed: number, eventsMax: number, onWorld?: (world: WorldFace) => void) {
     this.seed = seed;
     this.eventsMax = eventsMax;
-    this.onLine = onLine;
     this.dice = prng(seed ^ 0x57ac);
     const isSeedProfile = nextChance(this.dice, 0.3);
     const lossy = nextChance(this.dice, 0.4);
@@ -53,7 +52,7 @@ class SyncSeedRun {
     this.cluster = new PaxosCluster({
       seed,
       nodeCount: nextChance(this.dice, 0.6) ? 3 : 5,
-      recording: onLine !== undefined,
+      recording: false,
       keepCount: 6,
       timing: { trimWaitMs: TIMING.holdWaitMs },
       sync: {
@@ -75,6 +74,7 @@ class SyncSeedRun {
     world.check = () => checkers.check() ?? this.clients.check() ?? watched.check();
     this.faultShare = nextOf(this.dice, [2, 5, 10]);
     this.faults = new SyncFaults({ cluster: this.cluster, dice: this.dice, checkers: watched, paxos: checkers, seed, isDelta });
+    onWorld?.(world);
   }
 
   run(): SeedReport {
@@ -86,7 +86,7 @@ class SyncSeedRun {
       drift(world, nextBelow(this.dice, 40));
     }
     if (world.violations.length === 0) this.heal();
-    return seedReport({ world, seed: this.seed, onLine: this.onLine });
+    return seedReport(world, this.seed);
   }
 
   private act(): void {

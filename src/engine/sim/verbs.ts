@@ -265,7 +265,7 @@ function shown(words: Words): (lines: readonly string[]) => readonly string[] {
   return (lines) => foldMarks(lines.filter(isWanted));
 }
 
-function queueLines(world: WorldFace): string[] {
+export function queueLines(world: WorldFace): string[] {
   const frames = world.courier.frames().map(({ frame, atMs }) => `${world.courier.lineOf(frame)}  (${atMs === null ? "held" : `in ${atMs - world.nowMs}ms`})`);
   const timers = world.timers().map(({ owner, timer, atMs }) => `${owner}: timer ${timer} in ${atMs - world.nowMs}ms`);
   const rules = world.network.holdList().map((rule) => `holding ${rule}`);

@@ -21,6 +21,8 @@ export interface WorldFace {
   readonly settled: boolean;
   /** Settled, and no timer armed but periodic ones. */
   readonly idle: boolean;
+  /** Looked at after every event: what is wrong, or null. */
+  check: (() => string | null) | null;
   nodeIds(): readonly NodeId[];
   /** Names of the live processes of a node. Throws UNKNOWN_NODE. */
   runningOn(id: NodeId): readonly string[];
