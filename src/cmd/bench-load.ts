@@ -4,7 +4,7 @@
  * asked again. Entries that are not yet published are bounded, so that a slow merge slows the client down.
  * Hot path: one buffer a connection, refilled in place.
  */
-import { viewOf } from "../engine/base/bytes.ts";
+import { viewOf, writeU64be } from "../engine/base/bytes.ts";
 import { EngineError } from "../engine/base/errors.ts";
 import { LENGTH_BYTES } from "../engine/log/entry.ts";
 import type { BenchNode } from "./bench-cluster.ts";
@@ -121,8 +121,7 @@ function emptyBundle(count: number, entryBytes: number): Uint8Array<ArrayBuffer>
 
 /** Entries `[from, to)` in a buffer made for as many or more. */
 function numbered(bundle: Uint8Array<ArrayBuffer>, entryBytes: number, from: number, to: number): Uint8Array<ArrayBuffer> {
-  const view = viewOf(bundle);
   let at = 0;
-  for (let number = from; number < to; number++, at += LENGTH_BYTES + entryBytes) view.setBigUint64(at + LENGTH_BYTES, BigInt(number));
+  for (let number = from; number < to; number++, at += LENGTH_BYTES + entryBytes) writeU64be(bundle, at + LENGTH_BYTES, number);
   return bundle.subarray(0, at);
 }
