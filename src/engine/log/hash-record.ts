@@ -99,7 +99,7 @@ export function sortRecords(records: Uint8Array): Uint8Array {
   return withoutRepeats(settle(new Uint8Array(sorted.buffer)));
 }
 
-/** The bytes of records as words, for copying: a view where they lie on a word boundary. */
+/** The bytes of records or hashes as words, for copying and comparing: a view where they lie on a word boundary. */
 export function wordsOf(records: Uint8Array): Uint32Array {
   const aligned = records.byteOffset % 4 === 0 ? records : records.slice();
   return new Uint32Array(aligned.buffer, aligned.byteOffset, aligned.length / 4);

@@ -68,7 +68,7 @@ export const leafHashes = (bundle: Uint8Array): Uint8Array => leafHashesAt(bundl
 /** The same where the offsets are known: `bundleOffsets` of this very bundle. */
 export function leafHashesAt(bundle: Uint8Array, offsets: Uint32Array): Uint8Array {
   const count = offsets.length - 1;
-  const hashes = new Uint8Array(count * HASH_BYTES);
+  const hashes = new Int32Array(count * HASH_WORDS);
   for (let from = 0; from < count; ) {
     const to = stagedEnd(offsets, from);
     const start = offsets[from] as number;
@@ -76,7 +76,7 @@ export function leafHashesAt(bundle: Uint8Array, offsets: Uint32Array): Uint8Arr
     for (let i = from; i < to; i++) hashStaged(offsets, i, LEAF_BYTES_MAX - start, hashes);
     from = to;
   }
-  return hashes;
+  return new Uint8Array(hashes.buffer);
 }
 
 /** The first record behind `from` that does not fit the stage beside it; the longest record fits it alone. */
@@ -90,13 +90,13 @@ function stagedEnd(offsets: Uint32Array, from: number): number {
 }
 
 /** Hashes entry i, which lies `shift` behind its place in the bundle. */
-function hashStaged(offsets: Uint32Array, i: number, shift: number, hashes: Uint8Array): void {
+function hashStaged(offsets: Uint32Array, i: number, shift: number, hashes: Int32Array): void {
   const from = shift + (offsets[i] as number) + LENGTH_BYTES;
   const to = shift + (offsets[i + 1] as number);
   if (to - from > LOOP_BYTES_MAX) leafInput.copyWithin(1, from, to);
   else for (let at = from; at < to; at++) leafInput[1 + at - from] = leafInput[at] as number;
   Bun.SHA256.hash(leafView(1 + to - from), output);
-  copyHash(output, 0, hashes, i * HASH_BYTES);
+  copyWords(outputWords, 0, hashes, i * HASH_WORDS, HASH_WORDS);
 }
 
 function leafView(length: number): Uint8Array {

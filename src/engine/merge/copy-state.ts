@@ -4,6 +4,7 @@
  */
 import type { Effect, Op, Snapshot } from "../base/effects.ts";
 import { invariant } from "../base/invariant.ts";
+import { wordsOf } from "../log/hash-record.ts";
 import { edgeRoot } from "../log/merkle.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import type { MergeConfig } from "./config.ts";
@@ -74,7 +75,8 @@ export function enter(state: ReceiverState, next: ReceiverPhase): void {
 
 /** Index of the first hash that differs in the common length, or null. */
 export function firstDifference(a: Uint8Array, b: Uint8Array): number | null {
-  const length = Math.min(a.length, b.length);
-  for (let i = 0; i < length; i++) if (a[i] !== b[i]) return i >> 5;
+  const [mine, yours] = [wordsOf(a), wordsOf(b)];
+  const count = Math.min(mine.length, yours.length);
+  for (let i = 0; i < count; i++) if (mine[i] !== yours[i]) return i >> 3;
   return null;
 }
