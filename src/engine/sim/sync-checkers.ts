@@ -137,7 +137,8 @@ export class SyncCheckers {
     if (flag !== null && state.transfers.size > 0) return "I8 flagged, and it provides";
     for (const transfer of state.transfers.values()) {
       const row = this.seen.get(transfer.requester)?.row ?? null;
-      if (row !== null && transfer.acked > row.number && equalBytes(row.transfer, transfer.id))
+      // a newer snapshot may begin the count again: until the requester says where it stands, the number is the older one's
+      if (row !== null && transfer.isReady && transfer.acked > row.number && equalBytes(row.transfer, transfer.id))
         return `I10 chunk ${transfer.acked} is acknowledged, ${row.number} durable`;
       const last = this.seen.get(id)?.last ?? 0;
       if (last < transfer.floor) return `I12 provides ${last} to a floor of ${transfer.floor}`;
