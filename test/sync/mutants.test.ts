@@ -166,7 +166,7 @@ const stories: Readonly<Record<string, { readonly sees: string; run(): Scene }>>
     run() {
       const cluster = scene({ isResuming: false });
       const { network, courier } = cluster.world;
-      const chunks = { kind: "sync.chunk", from: "b", to: "c" };
+      const chunks = { kind: "sync.chunk", from: "*", to: "c" };
       network.hold(chunks);
       cluster.start("c");
       cluster.runUntil(() => network.held.length > 0, 5_000);

@@ -41,7 +41,13 @@ export function candidates(state: SyncState, own: History, upMs: number): readon
     const why = objection(state, own, peer, reply, upMs);
     const resumes = oldest !== null && reply !== undefined && reply.first <= oldest && oldest <= reply.last;
     const steps = Math.floor((reply?.tookMs ?? 0) / PROBE_STEP_MS);
-    return [{ peer, why, order: [Number(why !== null), Number(!resumes && oldest !== null), Number(reply?.leader === peer), steps, rank] }];
+    return [
+      {
+        peer,
+        why,
+        order: [Number(why !== null), Number(reply?.leader === ""), Number(!resumes && oldest !== null), Number(reply?.leader === peer), steps, rank],
+      },
+    ];
   });
   return rated.sort((a, b) => byFirstDifference(a.order, b.order)).map(({ peer, why }) => ({ peer, why }));
 }
@@ -55,7 +61,8 @@ function objection(state: SyncState, own: History, peer: NodeId, reply: Reply | 
   if (reply === undefined) return "says nothing";
   if (!equalBytes(reply.cluster, state.config.cluster)) return "is of another cluster";
   if (reply.synchronizing) return "is synchronizing itself";
-  if (reply.leader === "") return "follows nobody";
+  // a flagged node may be the very vote that a leader lacks
+  if (reply.leader === "" && state.requester.flag === null) return "follows nobody";
   const floor = neededFloor(state, own);
   if (reply.last < floor && !mutant("sync.floor-ignored")) return `has ${reply.last}, below the floor ${floor}`;
   if ((state.requester.avoided.get(peer) ?? 0) > upMs) return "was busy or wrong a moment ago";

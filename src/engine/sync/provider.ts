@@ -20,6 +20,8 @@ import { newScan, seedOf } from "./scan.ts";
 import { factsOf, MIB, scopeOf, send, TRANSFERS_MAX, type Transfer, type Turn, timingOf } from "./state.ts";
 
 const BUSY_MS = 1_000;
+/** Refusals of a leader that does not trim: it is not settled, or cannot be sure that it still leads. */
+const UNSETTLED: readonly string[] = ["unsettled", "no-leases"];
 /** A file may grow so far under one view: a quarter, and what is nothing for any disk. */
 const GROWTH_MAX = 0.25;
 const GROWTH_BYTES_MIN = 16 * MIB;
@@ -56,6 +58,7 @@ export function onSyncReq(turn: Turn, id: number, from: NodeId, body: RequestOf<
       epoch: -1,
       holdAsked: new Map(),
       heldFromMs: null,
+      refusedFor: null,
       ack: null,
       view: null,
       viewSinceMs: 0,
@@ -96,7 +99,6 @@ function objection(turn: Turn, body: RequestOf<"sync.req">): string | null {
   if (!equalBytes(body.cluster, config.cluster)) return "foreign";
   if (requester.flag !== null && !mutant("sync.provide-flagged")) return "provider-syncing";
   if (body.mode > MODE_DELTA) return "mode";
-  if (factsOf(turn).leader === null) return "no-leader";
   if (historyIn(snap).last < body.floor && !mutant("sync.floor-ignored")) return "behind";
   return state.transfers.size >= TRANSFERS_MAX ? "busy" : null;
 }
@@ -149,8 +151,9 @@ export function onHoldAck(turn: Turn, transfer: Transfer, requestId: number, ask
     return;
   }
   if (transfer.phase !== "holding") {
-    // a hold that lapsed before this one may have let a trim pass
-    if (!isHeld(turn, transfer) || ack.first > (transfer.oldest ?? transfer.version) + 1) abort(turn, transfer, "hold-lost");
+    // a hold that lapsed before this one may have let a trim pass; where there was none yet, it begins here
+    const isLost = transfer.heldFromMs !== null && !isHeld(turn, transfer);
+    if (isLost || ack.first > (transfer.oldest ?? transfer.version) + 1) abort(turn, transfer, "hold-lost");
     else transfer.heldFromMs = Math.max(transfer.heldFromMs ?? 0, sentMs);
     return;
   }
@@ -171,6 +174,7 @@ export function onHoldAck(turn: Turn, transfer: Transfer, requestId: number, ask
 
 export function onHoldRefused(turn: Turn, transfer: Transfer, requestId: number, body: AnswerOf<"hold.refused">): void {
   transfer.holdAsked.delete(requestId);
+  transfer.refusedFor = body.reason;
   mark(turn, "hold.was-refused", `no hold: ${body.reason}`);
   // an unknown hold is asked for again; what passes by itself is too; the rest ends by the lease
   if (transfer.phase === "holding" && (body.reason === "disk-pressure" || body.reason === "too-many")) {
@@ -182,7 +186,7 @@ export function onHoldRefused(turn: Turn, transfer: Transfer, requestId: number,
 }
 
 export function onRenewTimer(turn: Turn, transfer: Transfer): void {
-  if (transfer.phase !== "holding" && !isHeld(turn, transfer)) {
+  if (transfer.phase !== "holding" && transfer.heldFromMs !== null && !isHeld(turn, transfer)) {
     abort(turn, transfer, "hold-lost");
     return;
   }
@@ -227,8 +231,21 @@ function startStream(turn: Turn, transfer: Transfer): void {
     return;
   }
   invariant(own.first === ack.first, `first version ${own.first} here, ${ack.first} at the leader that holds it`);
+  stream(turn, transfer, `first ${own.first}, as the leader says`);
+}
+
+/**
+ * Nobody leads, or who leads cannot settle: then nobody trims either, and the laggard's own vote may be what is missing. Nothing
+ * is compared; the own history says when too much of it went, and a hold begins as soon as somebody can grant it.
+ */
+function streamUnheld(turn: Turn, transfer: Transfer): void {
+  if (transfer.oldest !== null && historyIn(turn.snap).first > transfer.oldest + 1) abort(turn, transfer, "trimmed");
+  else stream(turn, transfer, `nobody can hold: ${transfer.refusedFor ?? "nobody leads"}`);
+}
+
+function stream(turn: Turn, transfer: Transfer, why: string): void {
   enter(transfer, "streaming");
-  mark(turn, "sync.streaming", `first ${own.first}, as the leader says`);
+  mark(turn, "sync.streaming", why);
   takeView(turn, transfer);
   arm(turn, timerOf(transfer, "expire"), timingOf(turn).expireMs);
 }
@@ -275,7 +292,10 @@ export function sendStart(turn: Turn, transfer: Transfer, start: RequestOf<"sync
 
 export function onSilence(turn: Turn, transfer: Transfer, what: "hold" | "expire" | "drain"): void {
   if (what === "hold") {
-    if (transfer.phase === "holding") abort(turn, transfer, "busy");
+    if (transfer.phase !== "holding") return;
+    const canNobodyHold = factsOf(turn).leader === null || UNSETTLED.includes(transfer.refusedFor ?? "");
+    if (canNobodyHold) streamUnheld(turn, transfer);
+    else abort(turn, transfer, "busy");
     return;
   }
   mark(turn, `sync.${what === "expire" ? "expired" : "drained"}`, `${what === "expire" ? "nothing heard of" : "enough time for"} ${transfer.requester}`);

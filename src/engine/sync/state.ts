@@ -224,6 +224,8 @@ export type Transfer = {
   holdAsked: Map<number, number>;
   /** Send time of the newest request that the leader said yes to: the lease counts from there. */
   heldFromMs: number | null;
+  /** Why the leader that was asked last would not hold. */
+  refusedFor: string | null;
   /** What the leader said when the hold began that lives, or that lived last. */
   ack: { readonly first: number; readonly last: number } | null;
   view: number | null;
