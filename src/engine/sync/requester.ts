@@ -20,6 +20,8 @@ import { seedOf } from "./scan.ts";
 import { enterRequester, factsOf, type Requester, scopeOf, send, type Turn, timingOf, write } from "./state.ts";
 import { newWalk } from "./walk.ts";
 
+/** Rounds of probing until a wish is refused, because too few others have what this store had when it was made. */
+const WISH_TRIES = 3;
 export const NO_DIGEST = new Uint8Array(32);
 const FIRST_KEY = new Uint8Array(0);
 /** One commit, and no row is read for it: a store whose rows are damaged can be cleared too. */
@@ -75,9 +77,14 @@ export function decide(turn: Turn): void {
     return;
   }
   const own = historyIn(snap);
-  if (requester.isForced && requester.flag === null && othersWith(turn, own.last) < majorityOf(turn)) {
+  // under writes others are a moment behind; once the flag is durable nothing comes any more, and they are asked for all of it
+  if (requester.isForced && requester.flag === null && othersWith(turn, requester.wishedLast) < majorityOf(turn)) {
+    if (++requester.wishTries < WISH_TRIES) {
+      arm(turn, "x.retry", timingOf(turn).backoffMs);
+      return;
+    }
     requester.isForced = false;
-    mark(turn, "sync.force-refused", `too few others have ${own.last}: this store stays`);
+    mark(turn, "sync.force-refused", `too few others have ${requester.wishedLast}: this store stays`);
   }
   if (requester.flag === null && !requester.isForced && !isInfeasible(own, requester.replies.values())) {
     if (factsOf(turn).mustSync) {

@@ -164,6 +164,9 @@ export type Requester = {
   replies: Map<NodeId, Reply>;
   /** When this round began. */
   probedMs: number;
+  /** Where this store ended when an operator wanted it replaced, and for how many rounds of probing too few others had that. */
+  wishedLast: number;
+  wishTries: number;
   /** Until when a member that was busy, silent or wrong is passed over. */
   avoided: Map<NodeId, number>;
   backoffMs: number;
@@ -314,6 +317,8 @@ export const initialSync = (config: SyncConfig): SyncState => ({
     cursor: null,
     replies: new Map(),
     probedMs: 0,
+    wishedLast: 0,
+    wishTries: 0,
     avoided: new Map(),
     backoffMs: 0,
     isForced: false,

@@ -169,6 +169,8 @@ function force(turn: Turn, id: number): void {
     return;
   }
   requester.isForced = true;
+  requester.wishedLast = historyIn(turn.snap).last;
+  requester.wishTries = 0;
   if (requester.phase === "joined") enterRequester(state, "probing");
   probe(turn);
 }
