@@ -45,6 +45,7 @@ const campaigns: readonly Campaign[] = [
     run: syncTrim,
   },
   { name: "merge-bench", means: "three rounds of a million entries beside Tessera, which wants Go (or: merge-bench --entries N …)", run: mergeBench },
+  { name: "sync-bench", means: "a node copies 200,000 values while clients write, three rounds (or: sync-bench --rounds N …)", run: syncBench },
   { name: "kv-bench", means: "puts and reads of the replicated store beside etcd, which wants Go (or: kv-bench --rounds N …)", run: kvBench },
 ];
 
@@ -239,6 +240,28 @@ async function kvBench(options: readonly string[]): Promise<Outcome> {
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** Provider's growth in a sync, and what commits wait beside it, as sync.md section 7 wants them. */
+const SYNC_GROWTH_MIB_MAX = 32;
+const SYNC_P99_RATIO_MAX = 3;
+
+async function syncBench(options: readonly string[]): Promise<Outcome> {
+  const says: string[] = [];
+  let total: Row = {};
+  const status = await rowsOf([BINARY, "bench", "sync", "--rounds", "3", ...options, "--json"], (row) => {
+    if (row["event"] === "total") total = row;
+    says.push(syncLine(row));
+  });
+  const isWithin = Number(total["providerGrowthMiB"]) <= SYNC_GROWTH_MIB_MAX && Number(total["p99Ratio"]) <= SYNC_P99_RATIO_MAX;
+  return { isOk: status === 0 && isWithin, says };
+}
+
+function syncLine(row: Row): string {
+  if (row["event"] !== "round")
+    return `median: ${row["payloadMiBPerSecond"]} MiB/s of payload, provider grew by ${row["providerGrowthMiB"]} MiB, writes wait p99 ${row["duringP99Ms"]} ms, ${row["p99Ratio"]} times what they wait without`;
+  const [idle, during] = [row["idle"], row["during"]] as readonly { readonly p99Ms: number }[];
+  return `round ${row["round"]}: ${row["seconds"]} s, ${row["payloadMiBPerSecond"]} MiB/s, provider ${row["provider"]} grew by ${row["providerGrowthMiB"]} MiB, p99 ${during?.p99Ms} ms during, ${idle?.p99Ms} ms without`;
 }
 
 type KvTotal = { readonly ratios?: Readonly<Record<string, number>> } & Readonly<Record<"cairn" | "peer", KvSide | undefined>>;

@@ -207,4 +207,26 @@ const kv = command({
   },
 });
 
-export const benchCommands: readonly CommandSpec[] = [merge, kv];
+const sync = command({
+  name: "bench sync",
+  summary: "Measure how fast a node copies a whole store while clients write, on a cluster of its own",
+  args: [],
+  options: [
+    { name: "keys", form: "count", value: "N", default: "200000", means: "so many values are in the store" },
+    { name: "bytes", form: "count", value: "N", default: "1024", means: "bytes of each value" },
+    { name: "rounds", form: "count", value: "N", default: "1", means: "rounds, each on a fresh cluster" },
+    { name: "seconds", form: "count", value: "N", default: "5", means: "how long writes are measured without a copy" },
+  ],
+  errors: ["BAD_OPTION", "UNAVAILABLE", "TIMEOUT"],
+  examples: ["cairn bench sync", "cairn bench sync --keys 20000 --rounds 3 --json"],
+  async run(ctx) {
+    const { benchSync } = await import("./bench-sync.ts");
+    try {
+      await benchSync(ctx);
+    } catch (error) {
+      if (!ctx.signal.aborted) throw error; // told to stop: the signal is the status
+    }
+  },
+});
+
+export const benchCommands: readonly CommandSpec[] = [merge, kv, sync];

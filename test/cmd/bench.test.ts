@@ -1,9 +1,10 @@
-/** `bench merge` and `bench kv` on real clusters: what a round tells, and that what does not verify or fails gets no numbers. */
+/** `bench merge`, `bench kv` and `bench sync` on real clusters: what a round tells, and that what does not verify or fails gets no numbers. */
 import { expect, test } from "bun:test";
 import type { BenchNode } from "../../src/cmd/bench-cluster.ts";
 import { benchKv, type KvOptions } from "../../src/cmd/bench-kv.ts";
 import type { Rate } from "../../src/cmd/bench-kv-load.ts";
 import { type MergeBench, runMergeRound } from "../../src/cmd/bench-merge.ts";
+import { benchSync } from "../../src/cmd/bench-sync.ts";
 import { loadNode } from "../../src/engine/node/config.ts";
 import { openDisk } from "../../src/engine/node/disk.ts";
 import { logKeys } from "../../src/engine/store/keys.ts";
@@ -121,6 +122,31 @@ test(
     ]);
     expect(rows[2]?.["ratios"]).toEqual({ put1: 3, put64: 3, read1: 3, read64: 3 });
     await expect(kvRows({ beside: "echo no etcd >&2; exit 2" })).rejects.toThrow("ended with 2");
+  },
+  LIMIT_MS,
+);
+
+test(
+  "sync: a node copies a store while clients write, and a round tells how fast, from whom, and what it cost",
+  async () => {
+    const rows: Record<string, unknown>[] = [];
+    await benchSync({
+      options: { keys: 300, bytes: 1_024, rounds: 1, seconds: 1 },
+      signal: new AbortController().signal,
+      note: () => {},
+      answer: async (row) => {
+        rows.push(row as Record<string, unknown>);
+      },
+    });
+    const [round, total] = rows as [Record<string, unknown>, Record<string, unknown>];
+    expect(round).toMatchObject({
+      event: "round",
+      provider: expect.stringMatching(/^[abc]$/),
+      idle: { p99Ms: expect.any(Number) },
+      during: { p99Ms: expect.any(Number) },
+    });
+    expect(round["payloadMiBPerSecond"] as number).toBeGreaterThan(0);
+    expect(total).toMatchObject({ event: "total", payloadMiBPerSecond: round["payloadMiBPerSecond"] });
   },
   LIMIT_MS,
 );
