@@ -71,7 +71,8 @@ const trim = command({
 const GOES_ON: readonly string[] = ["count", "trim", "proposals"];
 const AGAIN_MS = 50;
 
-function reasonOf({ by, waitMs }: Fields, status: Fields): string {
+/** Why trimming goes no further, by the leader's status. */
+export function reasonOf({ by, waitMs }: Fields, status: Fields): string {
   switch (by) {
     case "keep":
       return "the newest versions stay";

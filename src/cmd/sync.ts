@@ -5,7 +5,8 @@
 import { EngineError } from "../engine/base/errors.ts";
 import { askNodes, mustHaveAnswered, type NodeAnswer, namedNode, resolveCluster } from "./cluster.ts";
 import { type Fields, fieldsOf } from "./http-answer.ts";
-import { command } from "./spec.ts";
+import { reasonOf } from "./paxos.ts";
+import { type Context, command } from "./spec.ts";
 import { syncForce, syncTrace } from "./sync-live.ts";
 import { syncOffline } from "./sync-offline.ts";
 import { formatTable } from "./table.ts";
@@ -30,13 +31,15 @@ const status = command({
 
 const explain = command({
   name: "sync explain",
-  summary: "Say why a node copies another one's store, or need not; from whom, and why from nobody else",
-  args: [{ name: "node", means: "the node in question" }],
-  options: [],
-  errors: ["UNAVAILABLE", "NOT_FOUND", "UNKNOWN_NODE"],
-  examples: ["cairn sync explain c"],
+  summary: "Say why a node copies another one's store, or need not, from whom, and why from nobody else; or what keeps old versions from being trimmed",
+  args: [{ name: "node", optional: true, means: "the node in question" }],
+  options: [{ name: "trim", form: "flag", means: "instead of a node: who holds trimming, and until when" }],
+  errors: ["UNAVAILABLE", "NOT_FOUND", "UNKNOWN_NODE", "PAXOS_NO_QUORUM"],
+  examples: ["cairn sync explain c", "cairn sync explain --trim"],
   async run(ctx) {
     const cluster = await resolveCluster(ctx.cluster);
+    if ((ctx.args.node === undefined) !== ctx.options.trim) throw new EngineError("USAGE", "want a node, or --trim");
+    if (ctx.args.node === undefined) return explainTrim(ctx, await askNodes(cluster, "/status", ctx.timeoutMs));
     const node = namedNode(cluster, ctx.args.node);
     const [answer] = await askNodes({ ...cluster, nodes: [node] }, "/status", ctx.timeoutMs);
     if (answer === undefined || answer.error !== null) throw answer?.error ?? new EngineError("UNAVAILABLE", `${node.id} did not answer`);
@@ -45,6 +48,19 @@ const explain = command({
     await ctx.answer({ id: node.id, explain: lines }, lines.join("\n"));
   },
 });
+
+/** The leader alone decides it. */
+async function explainTrim(ctx: Pick<Context, "answer">, answers: readonly NodeAnswer[]): Promise<void> {
+  mustHaveAnswered(answers);
+  const leader = answers.find(({ value }) => fieldsOf(fieldsOf(value?.["paxos"])["trim"])["by"] !== undefined)?.value;
+  if (leader == null) throw new EngineError("PAXOS_NO_QUORUM", `none of ${answers.map(({ node }) => node.id).join(", ")} leads with a majority's leases`);
+  const { trim, last } = fieldsOf(leader["paxos"]);
+  const { first, next } = fieldsOf(trim);
+  const reason = reasonOf(fieldsOf(trim), leader);
+  const due = Number(next) > Number(first) ? `versions ${first} to ${Number(next) - 1} may go` : "nothing may go";
+  const { holds } = fieldsOf(leader["sync"]);
+  await ctx.answer({ ...fieldsOf(trim), last, holds, reason }, `${due} of ${first} to ${last}: ${reason}`);
+}
 
 const syncOf = ({ value }: NodeAnswer): Fields => fieldsOf(value?.["sync"]);
 const withoutReasons = ({ explain: _, ...rest }: Fields): Fields => rest;

@@ -32,6 +32,13 @@ test("a trim is asked of the leader, by POST, and says what keeps it", async () 
   expect(rows.map((row) => (JSON.parse(row) as { trim: object | null }).trim)).toEqual([{ first: 1, next: 1, by: "keep", waitMs: 0 }, null, null]);
 });
 
+test("what keeps versions is explained, of the cluster or of a node, not of both", async () => {
+  const told = await bench.run("sync", "explain", "--trim");
+  expect([told.status, told.stdout]).toEqual([0, expect.stringMatching(/^nothing may go of 1 to \d+: the newest versions stay\n$/)]);
+  expect((await bench.run("sync", "explain", "c", "--trim")).status).toBe(2);
+  expect((await bench.run("sync", "explain")).status).toBe(2);
+});
+
 test("what nothing needs is trimmed at once, and a watch behind it is told so", async () => {
   // one at a time: each is a version of its own
   for (let at = 0; at < 520; at++) expect((await fetch(`${admin(0)}/kv/filler`, { method: "PUT", body: String(at) })).status).toBe(200);
