@@ -38,12 +38,13 @@ const MIB = 2 ** 20;
 export async function benchSync(ctx: SyncContext): Promise<void> {
   const { keys, bytes, rounds, seconds } = ctx.options;
   if ([keys, bytes, rounds, seconds].some((each) => each < 1)) throw new EngineError("BAD_OPTION", "--keys, --bytes, --rounds and --seconds want at least 1");
+  const settings = { keys, bytes, rounds, seconds };
   const done: SyncRound[] = [];
   for (let round = 1; round <= rounds; round++) {
     ctx.note(`round ${round} of ${rounds}: ${keys} values of ${bytes} bytes are written`);
     const result = await oneRound(ctx);
     done.push(result);
-    await ctx.answer({ event: "round", round, settings: ctx.options, ...result }, `${round} ${roundText(result)}`);
+    await ctx.answer({ event: "round", round, settings, ...result }, `${round} ${roundText(result)}`);
   }
   const median = (pick: (round: SyncRound) => number): number => middle(done.map(pick));
   const total = {
@@ -54,7 +55,7 @@ export async function benchSync(ctx: SyncContext): Promise<void> {
     p99Ratio: median(({ idle, during }) => during.p99Ms / Math.max(idle.p99Ms, 0.001)),
   };
   const rows = [Object.keys(total), Object.values(total)];
-  await ctx.answer({ event: "total", settings: ctx.options, ...total }, formatTable(rows));
+  await ctx.answer({ event: "total", settings, ...total }, formatTable(rows));
 }
 
 async function oneRound({ options, signal }: SyncContext): Promise<SyncRound> {
