@@ -6,7 +6,7 @@ import { expect, test } from "bun:test";
 import { nodeId } from "../../src/engine/base/ids.ts";
 import { SyncCluster } from "./sync-cluster.ts";
 
-const [B, C] = [nodeId("b"), nodeId("c")];
+const [A, B, C] = [nodeId("a"), nodeId("b"), nodeId("c")];
 
 function forced(learners: readonly (typeof B)[]): SyncCluster {
   const cluster = new SyncCluster({ keys: 30 });
@@ -26,4 +26,16 @@ test("a new disk without a vote does not count, and the store stays", () => {
   const { marks } = cluster.world.trace;
   expect([marks.get("sync.force-refused"), marks.get("sync.confirmed")]).toEqual([1, undefined]);
   expect(cluster.isFlagged(C)).toBe(false);
+});
+
+test("a version stored between the grant and the flag counts: it is not cleared before enough others have it", () => {
+  const cluster = new SyncCluster({ keys: 30, flushMs: [20, 20] });
+  cluster.begin({ laggard: null });
+  for (const id of [A, C]) cluster.lagging.add(id);
+  cluster.put(1);
+  cluster.tell(C, { kind: "sync.force" });
+  expect(cluster.runUntil(() => cluster.state(C).requester.phase === "clearing" && !cluster.isFlagged(C), 5_000)).toBe(true);
+  cluster.endLag(C);
+  cluster.runFor(5_000);
+  expect([cluster.state(C).requester.floor, cluster.world.trace.marks.get("sync.confirmed")]).toEqual([cluster.last, undefined]);
 });

@@ -13,7 +13,7 @@ import { storedAccepted, storedVote } from "../paxos/records.ts";
 import type { Entry, PaxosState } from "../paxos/state.ts";
 import { keyText } from "../store/value.ts";
 import { batchOf, hashOf, historyIn, replicatedOf } from "../store/versions.ts";
-import { isFlagged } from "../sync/records.ts";
+import { isFlagged, syncRows } from "../sync/records.ts";
 import { type DiskImage, DiskSnapshot } from "./disk.ts";
 import type { PaxosCluster } from "./paxos-world.ts";
 import { DAEMON } from "./process.ts";
@@ -122,7 +122,8 @@ export class PaxosCheckers {
 
   private holds(id: NodeId, version: number): boolean {
     const snap = this.cluster.snapOf(id);
-    if (historyIn(snap).last >= version && !isFlagged(snap)) return true;
+    // a flag alone takes nothing away: the store is whole until it is cleared
+    if (historyIn(snap).last >= version && syncRows.flag(snap)?.isCleared !== true) return true;
     const wanted = this.chosen[version]?.hash;
     for (const entry of storedAccepted(snap)) if (entry.version === version && wanted !== undefined && equalBytes(hashOf(entry.batch), wanted)) return true;
     return false;

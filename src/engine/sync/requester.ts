@@ -160,6 +160,17 @@ export function onGrant(turn: Turn, from: NodeId, requestId: number, grant: Answ
 export function onFlagged(turn: Turn): void {
   const { requester } = turn.state;
   if (requester.phase !== "clearing") return;
+  const { flag } = requester;
+  const { last } = historyIn(turn.snap);
+  if (flag !== null && !flag.isCleared && last > requester.floor) {
+    // versions were on their way to disk when the flag was asked for; from here on none is: this store may be one of those that chose them
+    requester.floor = last;
+    requester.isForced = true;
+    requester.flag = { ...flag, isForced: true };
+    mark(turn, "sync.floor-rose", `${last} was stored before the flag: the floor is raised, and others must have it`);
+    write(turn, "flag", { db: "local", batch: [syncRows.putFlag(requester.flag), syncRows.putFloor(last)] });
+    return;
+  }
   if (requester.isCleared) {
     begin(turn);
     return;
