@@ -119,8 +119,9 @@ async function statusOf({ admin }: BenchNode): Promise<{ readonly id: string; re
 export async function killLeader(cluster: BenchCluster, signal: AbortSignal): Promise<number> {
   const leader = await leaderOf(cluster, signal);
   const left = cluster.nodes.filter(({ id }) => id !== leader.id);
-  const write = (node: BenchNode): Promise<void> => ask(`${node.admin}/kv/${keyOf(0)}`, { method: "PUT", body: new Uint8Array(1) }, signal, TRY_MS);
-  await Promise.all(left.map(write));
+  const write = (node: BenchNode, withinMs = TRY_MS): Promise<void> =>
+    ask(`${node.admin}/kv/${keyOf(0)}`, { method: "PUT", body: new Uint8Array(1) }, signal, withinMs);
+  await Promise.all(left.map((node) => write(node, REQUEST_MS))); // one of them may just have come back
   const beganMs = performance.now();
   process.kill(leader.livePid, "SIGKILL");
   let wroteMs: number | null = null;

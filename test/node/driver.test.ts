@@ -45,7 +45,7 @@ function obedient(): { core: Core<readonly ToyEffect[], never, never, string>; h
   return { core: { name: "obedient", step }, heard };
 }
 const nowhere = () => ({ send: () => {}, close: () => {} });
-const put = (ticket: number, db: "log" | "local" = "log", file?: string): ToyEffect => ({
+const put = (ticket: number, db: "log" | "local" | "accepts" = "log", file?: string): ToyEffect => ({
   kind: "write",
   ticket,
   db,
@@ -100,6 +100,35 @@ test("duty 3: plain commits of one database go to the disk together, everything 
   hand.writes[5]?.end();
   await soon();
   expect(heard.at(-1)).toBe("stored 6");
+  await driver.close();
+});
+
+test("duty 3: writes of accepts wait for each other and for no other write, but for one that their own step lists before them", async () => {
+  const { core, heard } = obedient();
+  const hand = new HandDisk();
+  const driver = openDriver({ core, disk: hand.disk, connect: nowhere });
+  const answers: string[] = [];
+  const ask = (...effects: ToyEffect[]): void =>
+    void driver.request(CLIENT, effects).then(
+      (text) => answers.push(text),
+      () => {},
+    );
+  ask(put(1));
+  ask(put(2, "accepts"), say("quick"));
+  expect(hand.writes.length).toBe(2);
+  hand.writes[1]?.end();
+  await soon();
+  expect([answers, heard.at(-1)]).toEqual([["quick"], "stored 2"]);
+  ask(put(3, "local"), put(4, "accepts"), say("both"));
+  ask(put(5, "accepts"), say("later"));
+  ask(put(6, "accepts"), put(7), say("mixed"));
+  expect(hand.writes.length).toBe(2); // 3 stands behind 1, 4 behind 3, 5 and 6 behind 4, 7 behind 6
+  for (let at = 0; at < 7; at++) {
+    if (at !== 1) hand.writes[at]?.end();
+    await soon();
+  }
+  expect(heard.filter((name) => name.startsWith("stored"))).toEqual(["stored 2", "stored 1", "stored 3", "stored 4", "stored 5", "stored 6", "stored 7"]);
+  expect(answers).toEqual(["quick", "both", "later", "mixed"]);
   await driver.close();
 });
 

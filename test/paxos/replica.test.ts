@@ -6,7 +6,8 @@ import { assembleReplica } from "../../src/engine/node/assemble.ts";
 import { applyFlush } from "../../src/engine/sim/disk.ts";
 import { localKeys } from "../../src/engine/store/keys.ts";
 import { hashOf, ZERO_HASH } from "../../src/engine/store/versions.ts";
-import type { AnswerOf, Request } from "../../src/engine/wire/messages.ts";
+import { type Answer, type AnswerOf, answers, type Request } from "../../src/engine/wire/messages.ts";
+import { ACCEPTED_COUNT_MAX } from "../../src/engine/wire/paxos-messages.ts";
 import { newDisk } from "../merge/core-bench.ts";
 import { A, B, batchOf, birthOf, C, config, type ReplicaBench, replicaOn, scopeOf } from "./replica-bench.ts";
 
@@ -82,7 +83,39 @@ describe("versions", () => {
     expect(bench.state.last).toBe(0);
     expect(bench.takeSent().map(({ body }) => body.kind)).toEqual(["paxos.recent-req"]);
     answerTo(bench, B, { kind: "paxos.commit", ...scopeOf(B), ballot: ballot(1), reached: 1 });
+    expect([bench.state.last, bench.state.applied]).toEqual([1, 0]); // visible at once, and in the store with what else comes
+    bench.fire("apply");
+    bench.storeAll();
     expect([bench.state.last, bench.state.applied]).toEqual([1, 1]);
+  });
+
+  test("3.1: a commit under a ballot below the promise is late", () => {
+    const bench = replicaOn();
+    answerTo(bench, B, begin(1, one));
+    answerTo(bench, C, collect(5));
+    answerTo(bench, B, { kind: "paxos.commit", ...scopeOf(B), ballot: ballot(1), reached: 1 });
+    expect([bench.state.last, bench.marks.at(-1)]).toEqual([0, "paxos.late-commit"]);
+  });
+
+  test("3.4: a version that is chosen here and not applied is accepted once more, on disk, for a leader that did not know", () => {
+    const bench = replicaOn();
+    answerTo(bench, B, begin(1, one));
+    answerTo(bench, B, { kind: "paxos.commit", ...scopeOf(B), ballot: ballot(1), reached: 1 });
+    const again = bench.request(B, begin(1, one, 7));
+    expect(bench.answers.get(again)).toBeUndefined();
+    bench.storeAll();
+    expect(bench.answers.get(again)).toMatchObject({ kind: "paxos.accept", version: 1, ballot: ballot(7) });
+    const { promised, accepted } = replicaOn(bench.disk).state;
+    expect([promised, accepted.get(1)?.ballot]).toEqual([ballot(7), ballot(7)]);
+  });
+
+  test("3.5: what is accepted and not applied is bounded: one LAST carries all of it after a restart", () => {
+    const bench = replicaOn();
+    let [batch, version] = [one, 1];
+    for (; refusal(answerTo(bench, B, begin(version, batch))) === "paxos.accept"; version++) batch = batchOf(`v${version}`, hashOf(batch));
+    expect([version, bench.state.accepted.size, bench.marks.at(-1)]).toEqual([ACCEPTED_COUNT_MAX + 1, ACCEPTED_COUNT_MAX, "paxos.busy"]);
+    const last = answerTo(replicaOn(bench.disk), C, collect(5));
+    expect(answers.decode(answers.encode(last as Answer))).toEqual(last as Answer);
   });
 
   test("3.4: two histories that meet stop the node; a deposed leader's proposal does not", () => {
@@ -107,6 +140,8 @@ describe("versions", () => {
     answerTo(bench, B, begin(1, one));
     bench.fire("space");
     answerTo(bench, B, lease(1, 2, hashOf(two)));
+    bench.fire("apply");
+    bench.storeAll();
     expect([bench.state.applied, replicaOn(bench.disk).state.promised]).toEqual([2, ballot(1)]);
   });
 
@@ -152,6 +187,7 @@ describe("versions", () => {
     const probed = bench.request(C, { kind: "paxos.probe", ...scopeOf(C) });
     expect([bench.state.last, bench.state.applied]).toEqual([1, 0]);
     expect([bench.answers.get(early), bench.answers.get(probed)]).toMatchObject([{ last: 0 }, { last: 0, hash: ZERO_HASH }]);
+    bench.fire("apply");
     bench.storeAll();
     expect(answerTo(bench, B, lease(1, 1, hashOf(one)))).toMatchObject({ kind: "paxos.lease-ack", last: 1 });
     expect(answerTo(bench, C, { kind: "paxos.probe", ...scopeOf(C) })).toMatchObject({ last: 1, hash: hashOf(one) });

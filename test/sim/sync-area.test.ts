@@ -140,6 +140,7 @@ function marksOfStories(folder: string): ReadonlySet<string> {
 /** Met by a test of one replica: no honest node sends such a thing, or it takes a coincidence. */
 const BY_TESTS: readonly string[] = [
   "paxos.bad-batch",
+  "paxos.busy",
   "paxos.foreign",
   "paxos.newer-members",
   "paxos.shows-less",

@@ -14,7 +14,7 @@ import { assembleSync } from "../../src/engine/node/assemble.ts";
 import { type Disk, openDisk } from "../../src/engine/node/disk.ts";
 import { type Driver, openDriver } from "../../src/engine/node/driver.ts";
 import { decodeBatch, encodeBatch } from "../../src/engine/store/batch.ts";
-import { localKeys, replicatedKeys } from "../../src/engine/store/keys.ts";
+import { acceptsKeys, replicatedKeys } from "../../src/engine/store/keys.ts";
 import type { StoreSnapshot } from "../../src/engine/store/types.ts";
 import { hashOf, historyIn, type historyOf } from "../../src/engine/store/versions.ts";
 import { applyOps } from "../../src/engine/sync/records.ts";
@@ -156,7 +156,7 @@ export class RealPair implements AsyncDisposable {
       await disk.write({ db: "replicated", batch: [{ op: "put", key: replicatedKeys.last(), value: u64be(3), wroteAt: 3 }] });
       return;
     }
-    await this.node("x").disk.write({ db: "local", batch: [{ op: "put", key: localKeys.vote(), value: utf8("a promise") }] });
+    await this.node("x").disk.write({ db: "accepts", batch: [{ op: "put", key: acceptsKeys.vote(), value: utf8("a promise") }] });
     await this.node("x").disk.write({ db: "replicated", batch: [{ op: "put", key: utf8("kv/key/old"), value: utf8("of long ago"), wroteAt: 3 }] });
   }
 

@@ -1,7 +1,7 @@
 /** The cores on real disks with the real driver: a copy over LMDB is the store it was copied from, row for row. */
 import { expect, test } from "bun:test";
 import { diffSnapshots, digestSnapshot } from "../../src/engine/store/diff.ts";
-import { localKeys } from "../../src/engine/store/keys.ts";
+import { acceptsKeys, localKeys } from "../../src/engine/store/keys.ts";
 import { RealPair } from "./real-pair.ts";
 
 for (const paranoid of [false, true])
@@ -15,7 +15,7 @@ for (const paranoid of [false, true])
     close();
     using snap = pair.node("x").disk.snapshot();
     expect(snap.get("local", localKeys.synchronizing())).toBeUndefined();
-    expect(snap.get("local", localKeys.vote())).toBeDefined();
+    expect(snap.get("accepts", acceptsKeys.vote())).toBeDefined();
     expect(pair.node("x").marks).toContain("sync.cleared");
   }, 60_000);
 

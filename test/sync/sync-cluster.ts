@@ -14,7 +14,7 @@ import { DAEMON } from "../../src/engine/sim/process.ts";
 import { SyncCheckers, type SyncClusterView } from "../../src/engine/sim/sync-checkers.ts";
 import { type WireCodec, World } from "../../src/engine/sim/world.ts";
 import { decodeBatch, encodeBatch } from "../../src/engine/store/batch.ts";
-import { localKeys, replicatedKeys } from "../../src/engine/store/keys.ts";
+import { acceptsKeys, replicatedKeys } from "../../src/engine/store/keys.ts";
 import { applyBatch, treeSnapshot, treeStat } from "../../src/engine/store/memory.ts";
 import { emptyTree, type Tree } from "../../src/engine/store/tree.ts";
 import { hashOf, historyOf } from "../../src/engine/store/versions.ts";
@@ -174,7 +174,8 @@ export class SyncCluster implements SyncClusterView {
 
   /** I4: what Paxos promised is in `local`, and stays. */
   private promiseGone(): string | null {
-    const lost = this.states.size === 0 ? undefined : this.ids.find((id) => new DiskSnapshot(this.diskOf(id), id).get("local", localKeys.vote()) === undefined);
+    const lost =
+      this.states.size === 0 ? undefined : this.ids.find((id) => new DiskSnapshot(this.diskOf(id), id).get("accepts", acceptsKeys.vote()) === undefined);
     return lost === undefined ? null : `I4 a promise is gone (${lost})`;
   }
 
@@ -400,10 +401,10 @@ export class SyncCluster implements SyncClusterView {
       } else if (n % 6 === 5) this.erase((n * 5) % keys);
       else this.put((n * 7) % keys);
     }
-    const vote: Op = { op: "put", key: localKeys.vote(), value: VOTE };
+    const vote: Op = { op: "put", key: acceptsKeys.vote(), value: VOTE };
     for (const id of this.ids) {
       const tree = this.model.trees[id === laggard ? behind : this.last] as Tree;
-      this.world.changeDisk(id, (disk) => ({ ...disk, dbs: { ...disk.dbs, replicated: tree, local: applyBatch(disk.dbs.local, [vote], 0) } }));
+      this.world.changeDisk(id, (disk) => ({ ...disk, dbs: { ...disk.dbs, replicated: tree, accepts: applyBatch(disk.dbs.accepts, [vote], 0) } }));
       if (id !== laggard) this.world.startNode(id);
     }
     this.runUntil(() => this.leader !== null && this.ids.every((id) => id === laggard || this.isJoined(id)));

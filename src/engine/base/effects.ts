@@ -4,11 +4,11 @@
  *
  * The driver's duties. Both drivers (node/driver.ts, sim/world.ts) pass one contract suite that cites these numbers.
  *  1. One event at a time: `step` is never re-entered; effects of one step are taken in the order listed.
- *  2. A `send`, `answer`, `arm`, `done` or `halt` listed after a `write` of the same step happens only once that write is stored.
- *     If the write fails, they never happen.
+ *  2. A `send`, `answer`, `arm`, `done` or `halt` listed after writes of the same step happens only once they are stored.
+ *     If one of them fails, it never happens.
  *  3. A `write` is one atomic batch of one environment (its `local` rows are in the same commit as those of `db`), then its
  *     file changes in the order listed. `stored` is delivered after the last of them is durable. Writes of one core are
- *     performed in the order they were asked for.
+ *     performed in the order they were asked for, but for those of `accepts`: they wait for each other and for no other write.
  *  4. A write refused for lack of space left nothing of its batch behind and is answered by `full`; the core goes on. Any
  *     other write error is final: nothing more of this process is sent, written or answered, and it halts with STORE_SYNC_FAILED.
  *  5. A snapshot shows every write whose `stored` was delivered, and no part of a batch that was not committed.
@@ -22,8 +22,8 @@
 import type { ErrorCode } from "./errors.ts";
 import type { NodeId } from "./ids.ts";
 
-/** Named databases; `replicated` and `local` share one environment. */
-export type Db = "replicated" | "local" | "log" | "small";
+/** Named databases; `replicated` and `local` share one environment. `accepts` is one of its own, small and quick to commit. */
+export type Db = "replicated" | "local" | "log" | "small" | "accepts";
 
 /**
  * Operations are absolute and applied in list order. `delRange` is `[key, end)`. A put's `wroteAt` is the version kept

@@ -1,11 +1,11 @@
 /**
- * The disk behind the effects (base/effects.ts, duties 3, 4, 5 and 9): three LMDB environments and the plain files of one
- * node's folder. `store/` holds `replicated` and `local`, `log/` and `small/` one database each; `small/` is opened when
- * first used. A write is one LMDB commit, then its file changes in order; it resolves when the last is durable. Writes
+ * The disk behind the effects (base/effects.ts, duties 3, 4, 5 and 9): three LMDB environments, a journal and the plain
+ * files of one node's folder. `store/` holds `replicated` and `local`, `log/` and `small/` one database each; `small/` is
+ * opened when first used, and so is the journal `accepts`, which belongs to one process. A write is one LMDB commit, then its file changes in order; it resolves when the last is durable. Writes
  * that must keep an order are awaited one after the other by whoever asks. Lack of space is STORE_FULL; anything else
  * that fails is STORE_SYNC_FAILED, and from then on every write is refused.
  */
-import { existsSync, statfsSync } from "node:fs";
+import { existsSync, mkdirSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import type { Batch, Db, FileChange, Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
@@ -13,9 +13,10 @@ import { BrokenInvariant, invariant } from "../base/invariant.ts";
 import { type Environment, type EnvironmentSnapshot, type EnvironmentStat, openEnvironmentSync } from "../store/lmdb.ts";
 import { roomBytesOf } from "../store/lmdb-file.ts";
 import { mirrorEnvironment } from "../store/mirrored.ts";
-import type { RangeOptions, StoreSnapshot } from "../store/types.ts";
+import type { RangeOptions, Store, StoreSnapshot } from "../store/types.ts";
 import type { Views } from "../sync/state.ts";
 import { changeFile, type FileCalls, fileCalls, fileList, fileRead, fileSize, insidePath } from "./file-changes.ts";
+import { JOURNAL_FILE, type JournalCalls, journalExists, makeJournal, openJournal } from "./journal.ts";
 import { type Mapping, mappingsOf, releasePages } from "./mapped-pages.ts";
 
 export type DiskWrite = {
@@ -50,14 +51,16 @@ export type DiskOptions = {
   /** False: a folder without a store is NOT_FOUND. Otherwise one is made. */
   readonly create?: boolean;
   readonly calls?: FileCalls;
+  readonly journalCalls?: JournalCalls;
   /** `replicated` is kept in memory too, and every read of it compared (sync.md section 2.4). */
   readonly paranoid?: boolean;
 };
 
 export type EnvironmentName = "store" | "log" | "small";
 
-const ENVIRONMENTS: Readonly<Record<Db, EnvironmentName>> = { replicated: "store", local: "store", log: "log", small: "small" };
-const DATABASES: Readonly<Record<EnvironmentName, readonly Db[]>> = { store: ["replicated", "local"], log: ["log"], small: ["small"] };
+type LmdbName = Exclude<Db, "accepts">;
+const ENVIRONMENTS: Readonly<Record<LmdbName, EnvironmentName>> = { replicated: "store", local: "store", log: "log", small: "small" };
+const DATABASES: Readonly<Record<EnvironmentName, readonly LmdbName[]>> = { store: ["replicated", "local"], log: ["log"], small: ["small"] };
 
 /** Room for what is already promised: merging and trimming write before they free. */
 const NEARLY_FULL_SHARE = 0.05;
@@ -69,6 +72,11 @@ const SPARE_BYTES = 4 * 1_024 * 1_024;
 
 export async function openDisk(dir: string, options: DiskOptions = {}): Promise<Disk> {
   const disk = new RealDisk(dir, options);
+  const journal = join(dir, JOURNAL_FILE);
+  if ((options.create ?? true) && !journalExists(journal)) {
+    mkdirSync(dir, { recursive: true });
+    await makeJournal(journal);
+  }
   disk.environment("store");
   disk.environment("log");
   return disk;
@@ -78,8 +86,10 @@ class RealDisk implements Disk {
   private readonly dir: string;
   private readonly create: boolean;
   private readonly calls: FileCalls;
+  private readonly journalCalls: JournalCalls | undefined;
   private readonly paranoid: boolean;
-  private readonly environments = new Map<EnvironmentName, Environment<Db>>();
+  private readonly environments = new Map<EnvironmentName, Environment<LmdbName>>();
+  private accepts: Store | null = null;
   private readonly writing = new Set<Promise<void>>();
   /** Of the environments, while they are open. */
   private readonly mappings: Mapping[] = [];
@@ -91,16 +101,17 @@ class RealDisk implements Disk {
     this.dir = dir;
     this.create = options.create ?? true;
     this.calls = options.calls ?? fileCalls;
+    this.journalCalls = options.journalCalls;
     this.paranoid = options.paranoid ?? false;
   }
 
-  environment(name: EnvironmentName): Environment<Db> {
+  environment(name: EnvironmentName): Environment<LmdbName> {
     let found = this.environments.get(name);
     if (found === undefined) {
       const file = join(this.dir, name, "data.mdb");
       const others = mappingsOf(file).map(({ start }) => start);
       found = openEnvironmentSync(join(this.dir, name), DATABASES[name], { create: this.create || name === "small" });
-      if (this.paranoid && name === "store") found = mirrorEnvironment<Db>(found, ["replicated"]);
+      if (this.paranoid && name === "store") found = mirrorEnvironment<LmdbName>(found, ["replicated"]);
       this.environments.set(name, found);
       this.mappings.push(...mappingsOf(file).filter(({ start }) => !others.includes(start)));
     }
@@ -118,10 +129,14 @@ class RealDisk implements Disk {
   snapshot(): Snapshot & Disposable {
     this.checkOpen();
     this.releaseSoon();
-    return new DiskSnapshot(this.dir, (name) => {
-      if (name === "small" && !existsSync(join(this.dir, name))) return null;
-      return this.environment(name).snapshot();
-    });
+    const open = (name: EnvironmentName): EnvironmentSnapshot<LmdbName> | null =>
+      name === "small" && !existsSync(join(this.dir, name)) ? null : this.environment(name).snapshot();
+    return new DiskSnapshot(this.dir, open, () => this.journal().snapshot());
+  }
+
+  private journal(): Store {
+    this.accepts ??= openJournal(join(this.dir, JOURNAL_FILE), this.journalCalls);
+    return this.accepts;
   }
 
   views(): Views {
@@ -166,6 +181,10 @@ class RealDisk implements Disk {
   private async perform({ db, batch, local = [], files = [], wroteAt }: DiskWrite): Promise<void> {
     if (this.dead !== null) throw this.dead;
     for (const change of files) for (const file of change.change === "rename" ? [change.file, change.to] : [change.file]) insidePath(this.dir, file);
+    if (db === "accepts") {
+      invariant(local.length + files.length === 0, "nothing lies beside a batch of accepts");
+      return this.orDie(() => this.journal().commit(batch), true);
+    }
     const hasBatch = batch.length + local.length > 0;
     if (hasBatch && files.length > 0) this.requireRoom(batch, files);
     invariant(local.length === 0 || db === "replicated", "local rows go beside replicated ones");
@@ -219,6 +238,7 @@ class RealDisk implements Disk {
     await Promise.all(this.writing);
     for (const environment of this.environments.values()) await environment.close();
     this.environments.clear();
+    await this.accepts?.close();
   }
 
   private checkOpen(): void {
@@ -229,13 +249,16 @@ class RealDisk implements Disk {
 /** Opens a read transaction for each environment it is asked about, and none for the others. */
 class DiskSnapshot implements Snapshot, Disposable {
   private readonly dir: string;
-  private readonly open: (name: EnvironmentName) => EnvironmentSnapshot<Db> | null;
-  private readonly opened = new Map<EnvironmentName, EnvironmentSnapshot<Db> | null>();
+  private readonly open: (name: EnvironmentName) => EnvironmentSnapshot<LmdbName> | null;
+  private readonly openAccepts: () => StoreSnapshot;
+  private readonly opened = new Map<EnvironmentName, EnvironmentSnapshot<LmdbName> | null>();
+  private accepts: StoreSnapshot | null = null;
   private closed = false;
 
-  constructor(dir: string, open: (name: EnvironmentName) => EnvironmentSnapshot<Db> | null) {
+  constructor(dir: string, open: (name: EnvironmentName) => EnvironmentSnapshot<LmdbName> | null, openAccepts: () => StoreSnapshot) {
     this.dir = dir;
     this.open = open;
+    this.openAccepts = openAccepts;
   }
 
   get(db: Db, key: Uint8Array): Uint8Array | undefined {
@@ -271,10 +294,15 @@ class DiskSnapshot implements Snapshot, Disposable {
     this.closed = true;
     for (const snapshot of this.opened.values()) snapshot?.[Symbol.dispose]();
     this.opened.clear();
+    this.accepts?.[Symbol.dispose]();
   }
 
   private store(db: Db): StoreSnapshot | undefined {
     invariant(!this.closed, `a snapshot of ${this.dir} is read while it is open`);
+    if (db === "accepts") {
+      this.accepts ??= this.openAccepts();
+      return this.accepts;
+    }
     const name = ENVIRONMENTS[db];
     let found = this.opened.get(name);
     if (found === undefined) {

@@ -54,7 +54,7 @@ type Waiting<Request, Answer> = Happening<Request, Answer> & Pick<Clocks, "timeM
 type Waiter<Reply> = { resolve(body: Reply): void; reject(error: EngineError): void };
 type Armed = { readonly token: number; readonly handle: ReturnType<typeof setTimeout> };
 /** One write of a step and the effects listed between it and the step's next write. `step` is shared by all of them. */
-type Segment<Send, Reply> = { readonly step: { refused: boolean }; readonly after: Late<Send, Reply>[] };
+type Segment<Send, Reply> = { readonly step: { refused: boolean }; readonly after: Late<Send, Reply>[]; readonly accepts: boolean; ended: Promise<void> };
 /** An effect that waits for a write. An `arm` keeps its place among all arms and disarms of its timer. */
 type Late<Send, Reply> = { readonly effect: Effect<Send, Reply>; readonly order: number };
 
@@ -80,11 +80,14 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
   /** Order of the last arm or disarm listed for each timer: a late arm that is not the last is dropped. */
   private readonly timerOrders = new Map<string, number>();
   private lastOrder = 0;
-  /** Ends when every write asked for so far has ended. */
+  /** Ends when every write asked for so far has ended, those of `accepts` aside. */
   private writes: Promise<void> = Promise.resolve();
+  /** The same of those of `accepts`. */
+  private accepts: Promise<void> = Promise.resolve();
   private inFlightCount = 0;
   /** Writes not yet handed to the disk. */
   private unhandedCount = 0;
+  private unhandedAccepts = 0;
   /** The one database that all writes in flight are plain commits of, or null. */
   private lane: Db | null = null;
 
@@ -122,7 +125,7 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
 
   async close(): Promise<void> {
     this.finish({ kind: "closed" });
-    await this.writes;
+    await Promise.all([this.writes, this.accepts]);
   }
 
   private push(event: Waiting<Request, Answer>, token?: number): void {
@@ -168,8 +171,10 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
     for (const effect of effects) {
       if (this.ending !== null) return;
       if (effect.kind === "write") {
-        segment = { step, after: [] };
-        this.write(effect, segment);
+        const before: Segment<Send, Reply> | null = segment;
+        segment = { step, after: [], accepts: effect.db === "accepts", ended: Promise.resolve() };
+        if (segment.accepts) this.accept(effect, segment, before);
+        else this.write(effect, segment, before);
       } else if (effect.kind === "mark") this.mark(effect.name, effect.text);
       else if (effect.kind === "disarm") this.disarm(effect.timer);
       else if (segment === null) this.perform(effect, this.orderOf(effect));
@@ -213,14 +218,16 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
    * Duty 3: each write waits for the one before. Only plain commits of one database go to the disk together: its queue
    * keeps their order, and one fsync then serves them all.
    */
-  private write(effect: Extract<Effect<Send, Reply>, { kind: "write" }>, segment: Segment<Send, Reply>): void {
+  private write(effect: Extract<Effect<Send, Reply>, { kind: "write" }>, segment: Segment<Send, Reply>, before: Segment<Send, Reply> | null): void {
     const { ticket, db, batch, local = [], files = [] } = effect;
     const isPlain = files.length === 0;
+    const isBehind = before?.accepts === true;
+    if (isBehind) this.writes = this.writes.then(() => before.ended);
     const hand = (): Promise<void> => {
       this.lane = isPlain ? db : null;
       return this.ending === null ? this.disk.write({ db, batch, local, files }) : Promise.resolve();
     };
-    const joins = this.unhandedCount === 0 && (this.inFlightCount === 0 || (isPlain && this.lane === db));
+    const joins = !isBehind && this.unhandedCount === 0 && (this.inFlightCount === 0 || (isPlain && this.lane === db));
     if (!joins) this.unhandedCount++;
     this.inFlightCount++;
     const done = joins
@@ -237,6 +244,35 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
         () => this.stored(ticket, segment),
         (error: unknown) => this.unstored(ticket, segment, error),
       );
+    segment.ended = this.writes;
+  }
+
+  /** Those of `accepts` go together too, and wait for another write only where their own step lists it before them. */
+  private accept(
+    { ticket, db, batch }: Extract<Effect<Send, Reply>, { kind: "write" }>,
+    segment: Segment<Send, Reply>,
+    before: Segment<Send, Reply> | null,
+  ): void {
+    const hand = (): Promise<void> => (this.ending === null ? this.disk.write({ db, batch }) : Promise.resolve());
+    const behind = before === null || before.accepts ? null : before.ended;
+    const isHanded = behind === null && this.unhandedAccepts === 0;
+    if (!isHanded) this.unhandedAccepts++;
+    const done = isHanded
+      ? hand()
+      : this.accepts
+          .then(() => behind)
+          .then(() => {
+            this.unhandedAccepts--;
+            return hand();
+          });
+    done.catch(() => {}); // heard below, once the writes before it have ended
+    this.accepts = this.accepts
+      .then(() => done)
+      .then(
+        () => this.stored(ticket, segment),
+        (error: unknown) => this.unstored(ticket, segment, error),
+      );
+    segment.ended = this.accepts;
   }
 
   private stored(ticket: number, segment: Segment<Send, Reply>): void {

@@ -12,7 +12,7 @@ import { invariant, unreachable } from "../base/invariant.ts";
 import { isNoSpace } from "../store/lmdb-file.ts";
 
 /** What of the node's folder is not a plain file of a core. */
-const RESERVED = new Set(["store", "log", "small", "identity"]);
+const RESERVED = new Set(["store", "log", "small", "accepts.0", "accepts.1", "identity"]);
 const FILE_MODE = 0o644;
 
 /** The system calls that may fail; a test stands in for them. */

@@ -17,7 +17,7 @@ import { evaluate } from "../paxos/services.ts";
 import type { Entry } from "../paxos/state.ts";
 import type { View } from "../paxos/view.ts";
 import { encodeBatch } from "../store/batch.ts";
-import { localKeys, replicatedKeys } from "../store/keys.ts";
+import { acceptsKeys, replicatedKeys } from "../store/keys.ts";
 import { hashAt, historyIn, lastOp, replicatedOf, versionOps, ZERO_HASH } from "../store/versions.ts";
 import { isFlagged } from "../sync/records.ts";
 import type { RequestOf } from "../wire/messages.ts";
@@ -63,7 +63,7 @@ export async function openRecovery(node: NodeConfig): Promise<Recovery> {
 function planned(node: NodeConfig, disk: Disk): RecoveryPlan {
   using snap = disk.snapshot();
   if (isFlagged(snap)) throw new EngineError("NOT_READY", `${node.dir} is half a store: its copy was not finished`);
-  if (snap.get("local", localKeys.regressed()) !== undefined) throw new EngineError("PAXOS_REGRESSED", `${node.dir} is an old copy of its disk`);
+  if (snap.get("accepts", acceptsKeys.regressed()) !== undefined) throw new EngineError("PAXOS_REGRESSED", `${node.dir} is an old copy of its disk`);
   const { last } = historyIn(snap);
   const leaving = membersOf(node, snap).flatMap(({ id }) => (id === node.self.name ? [] : [id]));
   return { id: node.self.name, last, accepted: acceptedAbove(snap, last).map(({ version }) => version), leaving };
@@ -147,5 +147,4 @@ const apply = (disk: Disk, version: number, batch: Uint8Array, ops: readonly Op[
   disk.write({
     db: "replicated",
     batch: [...versionOps(version, batch, ops), lastOp(version)],
-    local: [{ op: "del", key: localKeys.accepted(version) }],
   });

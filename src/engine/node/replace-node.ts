@@ -12,6 +12,7 @@ import { derivedSeed, keyPairOf, publicKeyText } from "../wire/identity.ts";
 import { CONFIG_FILE, IDENTITY_FILE, LOG_KEY_FILE, loadNode } from "./config.ts";
 import { createSeedFile, readSeedFile } from "./identity-file.ts";
 import { createStore, type NodeKeys } from "./init-node.ts";
+import { JOURNAL_FILE, removeJournal } from "./journal.ts";
 import { lockFile } from "./lock.ts";
 import { replaceFile } from "./replace-file.ts";
 
@@ -48,6 +49,8 @@ export async function replaceNode(dir: string, id: NodeId, siblings: readonly st
   await mkdir(dir, { recursive: true, mode: 0o700 });
   await using _lock = await lockFile(join(dir, "lock.node"), { busy: "NODE_RUNNING" });
   await replaceFile(join(dir, MARK_FILE), `${id}\n`, 0o600);
+  // what the lost disk promised is not this one's
+  if (!existsSync(join(dir, "store", "data.mdb"))) await removeJournal(join(dir, JOURNAL_FILE));
   const birth = await createStore(dir);
   const path = join(dir, IDENTITY_FILE);
   const seed = isNewIdentity ? createSeedFile(path) : readSeedFile(path);

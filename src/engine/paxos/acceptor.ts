@@ -16,9 +16,9 @@ import { commitUpTo, compareHistory, fetchFrom } from "./learner.ts";
 import { entryOf, follows, heldHash, putAccepted, putVote } from "./records.ts";
 import { remember } from "./remembered.ts";
 import { abstains, fall, isStranger, see } from "./standing.ts";
-import { canVote, type Entry, type PaxosEffect, refuse, scopeOf, type Turn, write } from "./state.ts";
+import { canVote, type Entry, type PaxosEffect, refuse, scopeOf, type Turn, writeVote } from "./state.ts";
 
-/** Accepted bytes above `last`: what one LAST can carry in its frame. */
+/** Accepted bytes that are not applied: after a restart one LAST carries them all, in its frame. */
 const ACCEPTED_BYTES_MAX = 12 * 1_024 * 1_024;
 
 export function onCollect(turn: Turn, id: number, from: NodeId, body: RequestOf<"paxos.collect">) {
@@ -33,7 +33,7 @@ export function onCollect(turn: Turn, id: number, from: NodeId, body: RequestOf<
   state.promised = body.ballot;
   const asker = memberOf(state.map, from);
   if (asker !== null) remember(state.memory, asker.number, body.birth, body.ballot, 0);
-  write(turn, { kind: "vote", ballot: body.ballot }, [], [putVote(state)]);
+  writeVote(turn, { kind: "vote", ballot: body.ballot }, [putVote(state)]);
   answer(turn, id, lastOf(turn, body.ballot, body.last));
 }
 
@@ -92,12 +92,11 @@ function again(turn: Turn, id: number, from: NodeId, { version, ballot, hash }: 
   const own = heldHash(state, snap, version);
   if (own === null) return refuse(turn, id, "trimmed", `version ${version} is trimmed here`);
   if (!equalBytes(own, hash)) return refuse(turn, id, "stale", `version ${version} of ${from} is another than the one chosen here`);
-  if (version > state.applied) return refuse(turn, id, "busy", `version ${version} is chosen and not on this disk yet`);
-  if (compareBallots(ballot, state.promised) > 0) {
-    // an ACCEPT is a promise of its ballot, and is remembered as one
-    state.promised = ballot;
-    write(turn, { kind: "vote", ballot }, [], [putVote(state)]);
-  }
+  if (compareBallots(ballot, state.promised) > 0) state.promised = ballot; // an ACCEPT is a promise of its ballot, and is remembered as one
+  const waiting = state.unapplied.find((entry) => entry.version === version);
+  const vote = compareBallots(ballot, state.storedPromise) > 0 ? [putVote(state)] : [];
+  const rows = [...vote, ...(waiting === undefined ? [] : [putAccepted({ ...waiting, ballot })])];
+  if (rows.length > 0) writeVote(turn, { kind: "vote", ballot }, rows); // chosen, and in the store only with the next apply
   answer(turn, id, { kind: "paxos.accept", ...scopeOf(state), ballot, version });
 }
 
@@ -122,11 +121,12 @@ function fits(turn: Turn, id: number, from: NodeId, entry: Entry, reached: numbe
 }
 
 function hasRoom(turn: Turn, id: number, entry: Entry): boolean {
-  const { accepted } = turn.state;
-  let bytes = entry.batch.length;
+  const { accepted, applied, unapplied, unappliedBytes } = turn.state;
+  const count = accepted.size + unapplied.length;
+  let bytes = entry.batch.length + unappliedBytes;
   for (const other of accepted.values()) if (other.version !== entry.version) bytes += other.batch.length;
-  if (accepted.has(entry.version) || (accepted.size < ACCEPTED_COUNT_MAX && bytes <= ACCEPTED_BYTES_MAX)) return true;
-  refuse(turn, id, "busy", `${accepted.size} versions above ${turn.state.last} are accepted and not known to be chosen`);
+  if (accepted.has(entry.version) || (count < ACCEPTED_COUNT_MAX && bytes <= ACCEPTED_BYTES_MAX)) return true;
+  refuse(turn, id, "busy", `${count} versions above ${applied} are accepted and not applied`);
   return false;
 }
 
@@ -143,7 +143,7 @@ export function accept(turn: Turn, entry: Entry, reply: PaxosEffect | null): voi
   state.accepted.set(entry.version, entry);
   // one that is refused for space leaves those behind it: each brings the promise along until that is known to be on disk
   const vote = compareBallots(entry.ballot, state.storedPromise) > 0 ? [putVote(state)] : [];
-  write(turn, { kind: "accept", version: entry.version, ballot: entry.ballot }, [], [...vote, putAccepted(entry)]);
+  writeVote(turn, { kind: "accept", version: entry.version, ballot: entry.ballot }, [...vote, putAccepted(entry)]);
   if (reply !== null) out.push(reply);
 }
 

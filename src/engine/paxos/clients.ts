@@ -114,8 +114,14 @@ function decoded<T>(decode: () => T): T | null {
 
 /** `version`: what the outcome was computed on. A member that sent the call on answers when it has come so far. */
 export function respond(turn: Turn, call: Call, body: Answer, version: number): void {
+  if (call.isForwarded) tellNow(turn.state);
   if (!call.isForwarded) answer(turn, call.id, body);
   else answer(turn, call.id, { kind: "paxos.result", ...scopeOf(turn.state), version, body: answers.encode(body) });
+}
+
+/** A client of a member waits until that has come so far. */
+function tellNow({ leading }: PaxosState): void {
+  if (leading !== null) leading.telling = "now";
 }
 
 function giveUp(turn: Turn, call: Call, code: "PAXOS_NO_QUORUM" | "PAXOS_OUTCOME_UNKNOWN"): void {
@@ -220,6 +226,7 @@ export function onVersionReq(turn: Turn, id: number) {
   const { state, upMs } = turn;
   if (state.leading === null) return refuse(turn, id, "not-leader", "a member asks for a version here");
   if (!mayRead(state, upMs)) return refuse(turn, id, "not-leader", "the leases of a majority do not hold, or older values are not settled");
+  tellNow(state);
   answer(turn, id, { kind: "paxos.version", ...scopeOf(state), version: state.last });
 }
 

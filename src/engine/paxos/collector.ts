@@ -16,7 +16,7 @@ import { lead } from "./proposer.ts";
 import { entryOf, follows, putVote } from "./records.ts";
 import { remember, showsLess } from "./remembered.ts";
 import { COLLECT_TIMER, ELECT_TIMER, fall, see } from "./standing.ts";
-import { type Collecting, type Entry, enter, othersOf, type PaxosState, scopeOf, selfOf, send, type Turn, write } from "./state.ts";
+import { type Collecting, type Entry, enter, othersOf, type PaxosState, scopeOf, selfOf, send, type Turn, writeVote } from "./state.ts";
 
 /** A member that wins and cannot collect so often in a row is not heard by the others: it ranks itself last for a while. */
 const FAILED_COLLECTS_MAX = 2;
@@ -32,7 +32,7 @@ export function startCollect(turn: Turn) {
   enter(turn, "collecting");
   state.promised = ballot;
   state.collecting = { ballot, mapVersion: state.map.version, ownStored: false, lasts: new Map() };
-  write(turn, { kind: "vote", ballot }, [], [putVote(state)]);
+  writeVote(turn, { kind: "vote", ballot }, [putVote(state)]);
   const { first, last, lastHash: hash } = state;
   for (const { id } of othersOf(state)) send(turn, id, { kind: "paxos.collect", ...scopeOf(state), ballot, first, last, hash });
   turn.out.push({ kind: "disarm", timer: ELECT_TIMER });

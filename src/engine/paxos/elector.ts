@@ -11,7 +11,7 @@ import { startCollect } from "./collector.ts";
 import { takeUp } from "./lease.ts";
 import { putVote } from "./records.ts";
 import { abstains, ELECT_TIMER, fall, isStranger, lookLater, probe, see } from "./standing.ts";
-import { canVote, enter, othersOf, type PaxosState, refuse, scopeOf, selfOf, send, type Turn, write } from "./state.ts";
+import { canVote, enter, othersOf, type PaxosState, refuse, scopeOf, selfOf, send, type Turn, writeVote } from "./state.ts";
 
 /** Rank of a member that cannot make itself heard. */
 const LAST_RANK = 1_000_000;
@@ -51,7 +51,7 @@ function stand(turn: Turn, epoch: number): void {
   state.leader = null;
   state.acked = { epoch, candidate: state.config.self };
   state.electing = { epoch, acks: new Map([[self.number, state.config.birth]]) };
-  write(turn, { kind: "vote", ballot: state.promised }, [], [putVote(state)]);
+  writeVote(turn, { kind: "vote", ballot: state.promised }, [putVote(state)]);
   const { first, last } = state;
   for (const { id } of othersOf(state)) send(turn, id, { kind: "paxos.elect", ...scopeOf(state), rank: rankOf(state, upMs), first, last });
   arm(turn, ELECT_TIMER, electMs, electMs);
@@ -72,7 +72,7 @@ export function onElect(turn: Turn, id: number, from: NodeId, body: RequestOf<"p
   fall(turn);
   state.epoch = body.epoch;
   state.acked = { epoch: body.epoch, candidate: from };
-  write(turn, { kind: "vote", ballot: state.promised }, [], [putVote(state)]);
+  writeVote(turn, { kind: "vote", ballot: state.promised }, [putVote(state)]);
   answer(turn, id, { kind: "paxos.ack", ...scopeOf(state) });
   arm(turn, ELECT_TIMER, ACK_WAIT * state.config.timing.electMs, state.config.timing.electMs);
 }
@@ -108,7 +108,7 @@ function win(turn: Turn): void {
   if (electing === null) return;
   const quorum = [...electing.acks.keys()].sort((a, b) => a - b);
   state.epoch = electing.epoch + 1;
-  write(turn, { kind: "vote", ballot: state.promised }, [], [putVote(state)]);
+  writeVote(turn, { kind: "vote", ballot: state.promised }, [putVote(state)]);
   for (const { id } of othersOf(state)) send(turn, id, { kind: "paxos.victory", ...scopeOf(state), quorum });
   mark(turn, "paxos.won", `won epoch ${state.epoch} with ${quorum.length} of ${state.map.members.length}`);
   startCollect(turn);
@@ -121,7 +121,7 @@ export function onVictory(turn: Turn, id: number, from: NodeId, body: RequestOf<
     return mark(turn, "paxos.late-victory");
   fall(turn);
   state.epoch = body.epoch;
-  write(turn, { kind: "vote", ballot: state.promised }, [], [putVote(state)]);
+  writeVote(turn, { kind: "vote", ballot: state.promised }, [putVote(state)]);
   arm(turn, ELECT_TIMER, 2 * state.config.timing.collectMs, state.config.timing.electMs);
 }
 

@@ -1,21 +1,25 @@
 /**
  * Versions as they become known to be chosen (sync.md 3.3 and 3.5): in order, each following the hash before it; visible
- * at once, applied to `replicated` behind that, as many as wait in one commit. A version whose hash does not fit is two
+ * at once, applied to `replicated` a little later, as many as wait in one commit. A version whose hash does not fit is two
  * histories that met: the node stops. Decides nothing: the proposer and the learners say what is chosen.
  */
-import { halt } from "../base/effect-list.ts";
+import { arm, halt } from "../base/effect-list.ts";
 import type { Op } from "../base/effects.ts";
-import { localKeys } from "../store/keys.ts";
 import { lastOp, versionOps } from "../store/versions.ts";
 import { settleOutcomes } from "./clients.ts";
 import { mapIn } from "./cluster-map.ts";
 import { follows } from "./records.ts";
-import { type Entry, type PaxosState, type Turn, write } from "./state.ts";
+import { type Entry, type PaxosState, type Turn, writeApply } from "./state.ts";
 import { firstIn } from "./trim.ts";
 
 /** Applying may lag so far behind: reads lay what waits over the snapshot. */
 export const LAG_COUNT_MAX = 64;
 const LAG_BYTES_MAX = 8 * 1_024 * 1_024;
+/** A commit of the store costs about three flushes of a vote: it waits for so many versions, so many bytes, or so long. */
+const APPLY_COUNT = 24;
+const APPLY_BYTES = 256 * 1_024;
+const APPLY_MS = 20;
+export const APPLY_TIMER = "apply";
 
 /** Whether one more version may become visible before older ones are applied. */
 export const hasLagRoom = ({ unapplied, unappliedBytes }: PaxosState): boolean => unapplied.length < LAG_COUNT_MAX && unappliedBytes < LAG_BYTES_MAX;
@@ -38,24 +42,28 @@ export function learn(turn: Turn, entry: Entry): boolean {
   return true;
 }
 
-/** Puts what waits into the store, in one commit, with the accepted rows that it makes needless. */
+/** Puts what waits into the store, in one commit, once there is enough of it or it has waited long enough. */
 export function apply(turn: Turn): void {
   const { state } = turn;
-  if (state.isApplying || state.isFull || state.unapplied.length === 0) return;
-  state.isApplying = true;
-  const batch: Op[] = [];
-  const local: Op[] = state.stale.map((version) => ({ op: "del", key: localKeys.accepted(version) }));
-  state.stale = [];
-  for (const { version, ops, batch: encoded } of state.unapplied) {
-    batch.push(...versionOps(version, encoded, ops));
-    local.push({ op: "del", key: localKeys.accepted(version) });
+  if (state.applying === "asked" || state.isFull || state.unapplied.length === 0) return;
+  if (state.applying !== "due" && state.unapplied.length < APPLY_COUNT && state.unappliedBytes < APPLY_BYTES) {
+    if (state.applying === "idle") arm(turn, APPLY_TIMER, APPLY_MS);
+    state.applying = "waits";
+    return;
   }
+  state.applying = "asked";
+  const batch: Op[] = [];
+  for (const { version, ops, batch: encoded } of state.unapplied) batch.push(...versionOps(version, encoded, ops));
   batch.push(lastOp(state.last));
-  write(turn, { kind: "apply", upTo: state.last }, batch, local);
+  writeApply(turn, state.last, batch);
+}
+
+export function onApplyTimer({ state }: Turn): void {
+  if (state.applying === "waits") state.applying = "due";
 }
 
 export function onApplied({ state }: Turn, upTo: number): void {
-  state.isApplying = false;
+  state.applying = "idle";
   state.applied = upTo;
   while (state.unapplied[0] !== undefined && state.unapplied[0].version <= upTo) state.unappliedBytes -= (state.unapplied.shift() as Entry).batch.length;
 }

@@ -14,7 +14,7 @@ import { commitUpTo, compareHistory, fetchFrom, lookBehind } from "./learner.ts"
 import { beginAgain, commitP99Us } from "./proposer.ts";
 import { putVote } from "./records.ts";
 import { ELECT_TIMER, fall, RENEW_TIMER, see } from "./standing.ts";
-import { canVote, enter, type Leading, leaseRuns, leasesHold, newestMap, othersOf, refuse, scopeOf, send, type Turn, write } from "./state.ts";
+import { canVote, enter, type Leading, leaseRuns, leasesHold, newestMap, othersOf, refuse, scopeOf, send, type Turn, writeVote } from "./state.ts";
 
 /** A leader without a majority's leases for so many of them stands down: somebody else may be able to lead. */
 const LEASES_MISSED_MAX = 2;
@@ -72,7 +72,7 @@ function follow(turn: Turn, from: NodeId, { ballot, leaseMs, reached, first, epo
   enter(turn, "following");
   if (epoch > state.epoch && epoch % 2 === 0) {
     state.epoch = epoch;
-    write(turn, { kind: "vote", ballot: state.promised }, [], [putVote(state)]);
+    writeVote(turn, { kind: "vote", ballot: state.promised }, [putVote(state)]);
   }
   arm(turn, ELECT_TIMER, mutant("paxos.self-vote-in-lease") ? leaseMs / 3 : leaseMs, state.config.timing.electMs);
   if (!lookBehind(turn, from, first)) {

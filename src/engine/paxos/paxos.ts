@@ -16,11 +16,11 @@ import { compareBallots } from "./ballot.ts";
 import { forward, onCall, onCallRefused, onClient, onLinkLost, onResult, onVersion, onVersionReq, pumpReads, SWEEP_TIMER, sweep } from "./clients.ts";
 import { choose as chooseFound, onCollectTimer, onLast, onPromiseStored } from "./collector.ts";
 import { onAck, onElect, onElectRefused, onElectTimer, onVictory } from "./elector.ts";
-import { apply, onApplied } from "./history.ts";
+import { APPLY_TIMER, apply, onApplied, onApplyTimer } from "./history.ts";
 import { FETCH_TIMER, onFetchTimer, onRecent, onRecentRefused, onRecentReq } from "./learner.ts";
 import { onCommit, onLease, onLeaseAck, renew, takeUp } from "./lease.ts";
 import { announce, isOfEarlierRun, onOwn, onReturn } from "./peers.ts";
-import { choose, onAccept, onBeginRefused, onTrim, pump, tell } from "./proposer.ts";
+import { choose, onAccept, onBeginRefused, onTellTimer, onTrim, pump, TELL_TIMER, tell } from "./proposer.ts";
 import { load, loadVotes } from "./records.ts";
 import type { Service } from "./services.ts";
 import { serviceOf } from "./services.ts";
@@ -185,8 +185,10 @@ function onTimer(turn: Turn, timer: string) {
     turn.state.isFull = false;
     return;
   }
+  if (timer === APPLY_TIMER) return onApplyTimer(turn);
   if (turn.state.phase === "syncing") return;
   if (timer === ELECT_TIMER) return onElectTimer(turn);
+  if (timer === TELL_TIMER) return onTellTimer(turn);
   if (timer === RENEW_TIMER) return renew(turn);
   if (timer === COLLECT_TIMER) return onCollectTimer(turn);
   if (timer === FETCH_TIMER) return onFetchTimer(turn);
@@ -208,7 +210,7 @@ function onStored(turn: Turn, ticket: number): void {
 /** A promise, an entry or versions did not fit on the disk. What was asked for behind it may have: nothing is said before all is known. */
 function onFull(turn: Turn, ticket: number): void {
   const { state } = turn;
-  if (state.writing.get(ticket)?.kind === "apply") state.isApplying = false;
+  if (state.applying === "waits" || state.writing.get(ticket)?.kind === "apply") state.applying = "idle"; // its timer may have been listed behind this write
   state.writing.delete(ticket);
   state.isInDoubt = true;
   state.isFull = true;

@@ -6,14 +6,14 @@
  */
 import { answer, mark } from "../base/effect-list.ts";
 import type { NodeId } from "../base/ids.ts";
-import { localKeys } from "../store/keys.ts";
+import { acceptsKeys } from "../store/keys.ts";
 import type { AnswerOf, RequestOf } from "../wire/messages.ts";
 import { accept, decodedEntry } from "./acceptor.ts";
 import { ballotText, compareBallots } from "./ballot.ts";
 import { memberOf } from "./cluster-map.ts";
 import { knownOf } from "./remembered.ts";
 import { fall } from "./standing.ts";
-import { canVote, newestMap, othersOf, type PaxosState, refuse, scopeOf, selfOf, send, type Turn, write } from "./state.ts";
+import { canVote, newestMap, othersOf, type PaxosState, refuse, scopeOf, selfOf, send, type Turn, writeVote } from "./state.ts";
 
 /** The newest version that this disk holds, accepted or chosen. */
 export const topOf = ({ last, accepted }: PaxosState): number => Math.max(last, ...accepted.keys());
@@ -73,6 +73,6 @@ function regress(turn: Turn, from: NodeId, what: string): void {
   if (state.isRegressed) return;
   mark(turn, "paxos.old-copy", `${from} remembers ${what}, here it is ${topOf(state)} under ${ballotText(state.promised)}: votes no more`);
   state.isRegressed = true;
-  write(turn, { kind: "vote", ballot: state.promised }, [], [{ op: "put", key: localKeys.regressed(), value: new Uint8Array(1) }]);
+  writeVote(turn, { kind: "vote", ballot: state.promised }, [{ op: "put", key: acceptsKeys.regressed(), value: new Uint8Array(1) }]);
   fall(turn);
 }

@@ -4,7 +4,7 @@
  * are in flight; everything that waits becomes one proposal, and nobody waits for a batch to fill.
  */
 import { utf8 } from "../base/bytes.ts";
-import { answer, mark } from "../base/effect-list.ts";
+import { answer, arm, mark } from "../base/effect-list.ts";
 import type { Op } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
@@ -38,6 +38,9 @@ import { dueTrim, trimFacts } from "./trim.ts";
 import { viewAt } from "./view.ts";
 
 const IN_FLIGHT_MAX = 4;
+/** COMMIT waits so long for a BEGIN that says the same: a client that writes one value after the other sends the next by then. */
+const TELL_MS = 5;
+export const TELL_TIMER = "tell";
 /** Row that says under which ballot a version was first proposed: two proposals of one version are never the same bytes. */
 const PROPOSER_KEY = utf8("paxos/proposer");
 
@@ -57,6 +60,7 @@ export function lead(turn: Turn, ballot: Ballot, found: readonly Entry[]): void 
     reached: new Map(),
     lastHeldMs: upMs,
     told: state.last,
+    telling: "never",
     trimVersion: 0,
     took: [],
   };
@@ -229,13 +233,27 @@ export function commitP99Us(leading: Leading, upMs: number): number {
   return Math.min(0xffff_ffff, Math.round((took[Math.floor(took.length * 0.99)] ?? 0) * 1_000));
 }
 
-/** Members learn of it with the next BEGIN or LEASE; where there is none to be sent now, at once. */
+/** Members learn of it with the next BEGIN or LEASE: where somebody waits for it there, at once, and otherwise soon. */
 export function tell(turn: Turn): void {
   const { state } = turn;
   const { leading } = state;
-  if (leading === null || leading.told >= state.last) return;
+  if (leading === null) return;
+  if (leading.told >= state.last) {
+    if (leading.telling === "now") leading.telling = "never";
+    return;
+  }
+  if (leading.telling !== "now") {
+    if (leading.telling === "never") arm(turn, TELL_TIMER, TELL_MS);
+    leading.telling = "soon";
+    return;
+  }
+  leading.telling = "never";
   leading.told = state.last;
   for (const { id } of othersOf(state)) send(turn, id, { kind: "paxos.commit", ...scopeOf(state), ballot: leading.ballot, reached: state.last });
+}
+
+export function onTellTimer({ state }: Turn): void {
+  if (state.leading?.telling === "soon") state.leading.telling = "now";
 }
 
 /** A member promised a newer ballot: this leader is none any more. */

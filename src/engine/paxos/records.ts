@@ -1,5 +1,5 @@
 /**
- * The rows of Paxos: vote and accepted entries in `local`, versions with their range in `replicated` (architecture.md
+ * The rows of Paxos: vote and accepted entries in `accepts`, versions with their range in `replicated` (architecture.md
  * section 3), and what a start reads of them. An encoded batch becomes an entry here and nowhere else, so nothing in the
  * state was not decoded and hashed.
  */
@@ -8,7 +8,7 @@ import type { Op, Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import type { Hash } from "../base/ids.ts";
 import { decodeBatch } from "../store/batch.ts";
-import { localKeys, replicatedKeys } from "../store/keys.ts";
+import { acceptsKeys, localKeys, replicatedKeys } from "../store/keys.ts";
 import { batchOf, hashAt, hashOf, historyIn, replicatedOf, ZERO_HASH } from "../store/versions.ts";
 import { bytes, type Infer, u32, u53 } from "../wire/codec.ts";
 import { record } from "../wire/record.ts";
@@ -26,20 +26,20 @@ const acceptedRow = record("accepted entry", { round: u53, member: u32, batch: b
 
 export const putVote = ({ epoch, promised }: PaxosState): Op => ({
   op: "put",
-  key: localKeys.vote(),
+  key: acceptsKeys.vote(),
   value: voteRow.encode({ epoch, round: promised.round, member: promised.member }),
 });
 
 export const putAccepted = ({ version, ballot, batch }: Entry): Op => ({
   op: "put",
-  key: localKeys.accepted(version),
+  key: acceptsKeys.accepted(version),
   value: acceptedRow.encode({ round: ballot.round, member: ballot.member, batch }),
 });
 
 /** Throws FRAME_CORRUPT where the batch does not decode. The bytes are kept: the caller's must not change. */
 export function entryOf(version: number, ballot: Ballot, batch: Uint8Array): Entry {
   const { batch: ops, prev } = decodeBatch(batch);
-  return { version, ballot, batch, hash: hashOf(batch), prev, ops, keys: null, stored: false };
+  return { version, ballot, batch, hash: hashOf(batch), prev, ops, index: null, stored: false };
 }
 
 /** Whether an entry follows a version with this hash. */
@@ -57,14 +57,14 @@ export function heldHash(state: PaxosState, snap: Snapshot, version: number): Ha
 export const putNumber = (key: Uint8Array, value: number): Op => ({ op: "put", key, value: u64be(value) });
 
 export function storedVote(snap: Snapshot): { readonly epoch: number; readonly promised: Ballot } {
-  const raw = snap.get("local", localKeys.vote());
+  const raw = snap.get("accepts", acceptsKeys.vote());
   const { epoch, round, member }: Infer<typeof voteFields> = raw === undefined ? { epoch: 0, round: 0, member: 0 } : voteRow.decode(raw);
   return { epoch, promised: { round, member } };
 }
 
 /** Accepted entries by version, those of applied versions included. */
 export function* storedAccepted(snap: Snapshot): Generator<{ readonly version: number; readonly ballot: Ballot; readonly batch: Uint8Array }> {
-  for (const [key, value] of snap.range("local", localKeys.accepted(0), localKeys.accepted(Number.MAX_SAFE_INTEGER))) {
+  for (const [key, value] of snap.range("accepts", acceptsKeys.accepted(0), acceptsKeys.accepted(Number.MAX_SAFE_INTEGER))) {
     const { round, member, batch } = acceptedRow.decode(value);
     yield { version: readU64be(key, key.length - 8) ?? 0, ballot: { round, member }, batch };
   }
@@ -79,14 +79,14 @@ export function load(state: PaxosState, snap: Snapshot): void {
   state.lastHash = state.last === 0 || isMixed ? ZERO_HASH : checkedChain(snap, state.first, state.last);
   state.unapplied.length = 0;
   state.unappliedBytes = 0;
-  state.isApplying = false;
+  state.applying = "idle";
   state.map = storedMap(state, snap);
   loadMemory(
     state.memory,
     state.map.members.map(({ number }) => number),
     snap,
   );
-  state.isRegressed = snap.get("local", localKeys.regressed()) !== undefined;
+  state.isRegressed = snap.get("accepts", acceptsKeys.regressed()) !== undefined;
   loadVotes(state, snap);
 }
 
@@ -100,11 +100,10 @@ export function loadVotes(state: PaxosState, snap: Snapshot): void {
   Object.assign(state, storedVote(snap));
   state.storedPromise = state.promised;
   state.accepted.clear();
-  state.stale = [];
+  state.dropped = 0;
   for (const { version, ballot, batch } of storedAccepted(snap)) {
     if (compareBallots(ballot, state.promised) > 0) state.promised = ballot;
-    if (version <= state.last) state.stale.push(version);
-    else state.accepted.set(version, { ...entryOf(version, ballot, batch.slice()), stored: true });
+    if (version > state.last) state.accepted.set(version, { ...entryOf(version, ballot, batch.slice()), stored: true });
   }
   if (compareBallots(state.seen, state.promised) < 0) state.seen = state.promised;
 }

@@ -4,7 +4,7 @@
  */
 import { equalBytes } from "../base/bytes.ts";
 import type { Op, Snapshot } from "../base/effects.ts";
-import { localKeys } from "../store/keys.ts";
+import { acceptsKeys } from "../store/keys.ts";
 import { fixed, type Infer, u32, u53 } from "../wire/codec.ts";
 import { record } from "../wire/record.ts";
 import { type Ballot, compareBallots } from "./ballot.ts";
@@ -20,7 +20,7 @@ export function loadMemory(memory: Memory, numbers: readonly number[], snap: Sna
   memory.rows.clear();
   memory.unwritten.clear();
   for (const number of numbers) {
-    const raw = snap.get("local", localKeys.peer(number));
+    const raw = snap.get("accepts", acceptsKeys.peer(number));
     if (raw !== undefined) memory.rows.set(number, row.decode(raw));
   }
 }
@@ -50,7 +50,7 @@ export function takeUnwritten({ rows, unwritten }: Memory): Op[] {
   const ops: Op[] = [];
   for (const number of unwritten) {
     const known = rows.get(number);
-    if (known !== undefined) ops.push({ op: "put", key: localKeys.peer(number), value: row.encode(known) });
+    if (known !== undefined) ops.push({ op: "put", key: acceptsKeys.peer(number), value: row.encode(known) });
   }
   unwritten.clear();
   return ops;

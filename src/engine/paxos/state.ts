@@ -4,9 +4,10 @@
  * are gone with the process, and the rules hold without them.
  */
 import { answer, mark } from "../base/effect-list.ts";
-import type { Batch, Effect, Snapshot } from "../base/effects.ts";
+import type { Batch, Effect, Op, Snapshot } from "../base/effects.ts";
 import type { Hash, NodeId } from "../base/ids.ts";
 import { invariant } from "../base/invariant.ts";
+import { acceptsKeys } from "../store/keys.ts";
 import { ZERO_HASH } from "../store/versions.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import { type Ballot, NO_BALLOT } from "./ballot.ts";
@@ -42,6 +43,10 @@ export type PaxosConfig = {
   readonly keepCount: number;
 };
 
+export type KeyRange = { readonly from: Uint8Array; readonly end: Uint8Array };
+/** Values by key in hex, null for a deleted one; and the ranges that are removed. */
+export type EntryIndex = { readonly keys: ReadonlyMap<string, Uint8Array | null>; readonly ranges: readonly KeyRange[] };
+
 /** A version that is not applied yet: accepted, and above `last`; or chosen, and waiting to be applied. */
 export type Entry = {
   readonly version: number;
@@ -50,8 +55,8 @@ export type Entry = {
   readonly hash: Hash;
   readonly prev: Hash | null;
   readonly ops: Batch;
-  /** Values by key in hex, made when first looked up; null is a deleted key. */
-  keys: ReadonlyMap<string, Uint8Array | null> | null;
+  /** Made when first looked up. */
+  index: EntryIndex | null;
   /** Whether it is on this disk. */
   stored: boolean;
 };
@@ -92,6 +97,8 @@ export type Leading = {
   lastHeldMs: number;
   /** The version that every member was told to be chosen. */
   told: number;
+  /** Whether a COMMIT is to go: by its timer, or in this step, since a member has clients that wait for what is chosen. */
+  telling: "never" | "soon" | "now";
   trimVersion: number;
   /** How long versions took lately: when chosen, and for how long they were in flight. */
   readonly took: { readonly atMs: number; readonly tookMs: number }[];
@@ -129,15 +136,16 @@ export type PaxosState = {
   /** Chosen versions that are not applied: reads lay them over the snapshot. */
   readonly unapplied: Entry[];
   unappliedBytes: number;
-  /** Rows of `paxos/accepted/` that a start found below `last`: the next apply removes them. */
-  stale: number[];
+  /** Accepted rows up to here are gone from the disk: the next write of the acceptor takes along those that are applied. */
+  dropped: number;
   /** Versions held: chosen ones are `[first, last]`, of which those up to `applied` are in the store. */
   first: number;
   last: number;
   /** SHA-256 of the batch of `last`: zeros where there is none. */
   lastHash: Hash;
   applied: number;
-  isApplying: boolean;
+  /** Applying waits for more to come, is due, or is on its way to disk. */
+  applying: "idle" | "waits" | "due" | "asked";
   /** A write found no space: applying is tried again after a while. */
   isFull: boolean;
   map: ClusterMap;
@@ -219,12 +227,12 @@ export function initialPaxos(config: PaxosConfig): PaxosState {
     accepted: new Map(),
     unapplied: [],
     unappliedBytes: 0,
-    stale: [],
+    dropped: 0,
     first: 1,
     last: 0,
     lastHash: ZERO_HASH,
     applied: 0,
-    isApplying: false,
+    applying: "idle",
     isFull: false,
     map: configMap(config.members),
     quietUntilMs: 0,
@@ -332,11 +340,25 @@ export function refuse(turn: Turn, id: number, why: Refusal, text: string): void
   answer(turn, id, { kind: "paxos.refused", ...scopeOf(state), why, promised, first, last, leader: state.leader ?? "" });
 }
 
-/** One commit of both databases. What is listed behind it waits for it. */
-export function write({ state, out }: Turn, purpose: Purpose, batch: Batch, local: Batch): void {
-  const ticket = ++state.lastTicket;
-  state.writing.set(ticket, purpose);
-  out.push({ kind: "write", ticket, db: "replicated", batch, local: [...local, ...takeUnwritten(state.memory)] });
+/**
+ * One commit of what this member's vote rests on, with what it remembers of others. What is listed behind it waits for it.
+ * Entries that are applied go with it: until then they lie there and say nothing that the versions do not.
+ */
+export function writeVote({ state, out }: Turn, purpose: Purpose, rows: Batch): void {
+  const drop: Op[] = [];
+  if (state.applied > state.dropped) drop.push({ op: "delRange", key: acceptsKeys.accepted(0), end: acceptsKeys.accepted(state.applied + 1) });
+  state.dropped = state.applied;
+  out.push({ kind: "write", ticket: ticketOf(state, purpose), db: "accepts", batch: [...drop, ...rows, ...takeUnwritten(state.memory)] });
+}
+
+/** One commit of chosen versions to the store. It waits for no vote, and no vote for it. */
+export function writeApply({ state, out }: Turn, upTo: number, batch: Batch): void {
+  out.push({ kind: "write", ticket: ticketOf(state, { kind: "apply", upTo }), db: "replicated", batch });
+}
+
+function ticketOf(state: PaxosState, purpose: Purpose): number {
+  state.writing.set(++state.lastTicket, purpose);
+  return state.lastTicket;
 }
 
 export function enter(turn: Turn, next: Phase): void {

@@ -3,7 +3,7 @@
  * not applied yet and, for the leader's own evaluation, what it has proposed. Read only; valid for one step.
  */
 import { compareBytes, equalBytes, toHex } from "../base/bytes.ts";
-import type { Entry, Turn } from "./state.ts";
+import type { Entry, EntryIndex, KeyRange, Turn } from "./state.ts";
 
 export type Found = { readonly value: Uint8Array /** The version that wrote it. */; readonly version: number };
 
@@ -21,8 +21,9 @@ export function viewAt(turn: Turn, version: number): View {
   const layers = layersOf(turn, version);
   const { snap } = turn;
   const get = (key: Uint8Array): Found | null => {
+    const name = layers.length > 0 ? toHex(key) : "";
     for (const layer of layers) {
-      const value = valueIn(layer, key);
+      const value = valueIn(layer, key, name);
       if (value !== undefined) return value === null ? null : { value, version: layer.version };
     }
     const value = snap.get("replicated", key);
@@ -42,9 +43,14 @@ function layersOf({ state }: Turn, version: number): Entry[] {
 }
 
 /** What a batch makes of a key: null where it deletes it, undefined where it does not touch it. The last operation counts. */
-function valueIn(entry: Entry, key: Uint8Array): Uint8Array | null | undefined {
+function valueIn(entry: Entry, key: Uint8Array, name: string): Uint8Array | null | undefined {
   const { ops } = entry;
-  if (ops.length > SEARCHED_COUNT_MAX) return (entry.keys ?? indexed(entry)).get(toHex(key)) ?? deletedBy(entry, key);
+  if (ops.length > SEARCHED_COUNT_MAX) {
+    const { keys, ranges } = entry.index ?? indexed(entry);
+    const value = keys.get(name);
+    if (value !== undefined || ranges.length === 0) return value;
+    return isWithin(ranges, key) ? null : undefined;
+  }
   for (let at = ops.length - 1; at >= 0; at--) {
     const op = ops[at];
     if (op === undefined) continue;
@@ -55,18 +61,21 @@ function valueIn(entry: Entry, key: Uint8Array): Uint8Array | null | undefined {
   return undefined;
 }
 
-function indexed(entry: Entry): ReadonlyMap<string, Uint8Array | null> {
+function indexed(entry: Entry): EntryIndex {
   const keys = new Map<string, Uint8Array | null>();
-  for (const op of entry.ops) if (op.op !== "delRange") keys.set(toHex(op.key), op.op === "put" ? op.value : null);
-  entry.keys = keys;
-  return keys;
+  const ranges: KeyRange[] = [];
+  for (const op of entry.ops) {
+    if (op.op === "delRange") ranges.push({ from: op.key, end: op.end });
+    else keys.set(toHex(op.key), op.op === "put" ? op.value : null);
+  }
+  entry.index = { keys, ranges };
+  return entry.index;
 }
 
 /** Large batches with ranges are those of a trim: nothing in them is put into the ranges that they remove. */
-function deletedBy(entry: Entry, key: Uint8Array): null | undefined {
-  if (entry.keys?.get(toHex(key)) === null) return null;
-  for (const op of entry.ops) if (op.op === "delRange" && compareBytes(op.key, key) <= 0 && compareBytes(key, op.end) < 0) return null;
-  return undefined;
+function isWithin(ranges: readonly KeyRange[], key: Uint8Array): boolean {
+  for (const { from, end } of ranges) if (compareBytes(from, key) <= 0 && compareBytes(key, end) < 0) return true;
+  return false;
 }
 
 function rangeOf({ snap }: Turn, layers: readonly Entry[], get: View["get"], from: Uint8Array, to: Uint8Array, limit: number): ReturnType<View["range"]> {

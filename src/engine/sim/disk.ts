@@ -14,9 +14,12 @@ import { keyText, openStored, payloadOf, wroteAtOf } from "../store/value.ts";
 
 export type DiskImage = { readonly dbs: Readonly<Record<Db, Tree>>; readonly files: Tree };
 
-export const DB_NAMES: readonly Db[] = ["replicated", "local", "log", "small"];
+export const DB_NAMES: readonly Db[] = ["replicated", "local", "log", "small", "accepts"];
 
-export const emptyDisk: DiskImage = { dbs: { replicated: emptyTree, local: emptyTree, log: emptyTree, small: emptyTree }, files: emptyTree };
+export const emptyDisk: DiskImage = {
+  dbs: { replicated: emptyTree, local: emptyTree, log: emptyTree, small: emptyTree, accepts: emptyTree },
+  files: emptyTree,
+};
 
 /** One thing that becomes durable at once. */
 export type Flush = { readonly change: "commit"; readonly db: Db; readonly batch: Batch; readonly local?: Batch } | FileChange;

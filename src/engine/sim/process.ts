@@ -17,14 +17,19 @@ export type Item<In, Ans> =
   | { readonly kind: "event"; readonly process: number; readonly event: Happening<In, Ans> }
   | { readonly kind: "frame"; readonly frame: Frame }
   | { readonly kind: "timer"; readonly process: number; readonly timer: string; readonly armed: number }
-  | { readonly kind: "flush"; readonly process: number }
+  | { readonly kind: "flush"; readonly process: number; readonly lane: Lane }
   | { readonly kind: "lost"; readonly process: number; readonly peer: NodeId };
+
+/** Writes of one lane wait for each other (duty 3): those of `accepts`, and all others. */
+export type Lane = "accepts" | "store";
+export const LANES: readonly Lane[] = ["accepts", "store"];
 
 /** A write on its way to disk, and the effects of its step that wait for it (duty 2). */
 export type PendingWrite<Send, Reply> = {
   readonly ticket: number;
   /** Number of the step that asked for it, within its process. */
   readonly step: number;
+  readonly lane: Lane;
   readonly flushes: readonly Flush[];
   /** Flushes `[0, next)` are on disk. */
   next: number;
@@ -53,10 +58,10 @@ export type Process<In, Ans, Send, Reply> = {
   readonly core: Core<In, Ans, Send, Reply>;
   /** Armed timers by name; the number of the arming tells replaced ones apart. */
   readonly timers: Map<string, { readonly armed: number; readonly atMs: number }>;
-  /** In the order they were asked for; the first is on its way. */
+  /** In the order they were asked for; the first of each lane is on its way. */
   readonly writes: PendingWrite<Send, Reply>[];
-  /** Whether a flush of the first write is on the agenda. */
-  flushing: boolean;
+  /** Lanes that have a flush on the agenda. */
+  readonly flushing: Set<Lane>;
   /** Requests that were not answered yet, by id. */
   readonly requests: Map<number, Caller<Reply>>;
   lastRequestId: number;

@@ -6,7 +6,7 @@ import { utf8 } from "../base/bytes.ts";
 import type { Op, Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
-import { localKeys, replicatedKeys } from "../store/keys.ts";
+import { acceptsKeys, replicatedKeys } from "../store/keys.ts";
 import { applyBatch } from "../store/memory.ts";
 import { KEY_BYTES_MAX } from "../store/types.ts";
 import { historyIn } from "../store/versions.ts";
@@ -119,7 +119,7 @@ function diskLine(id: NodeId, snap: Snapshot): string {
   const where =
     cursor === null ? "no cursor" : `chunk ${cursor.number}, ${next}, snapshots ${cursor.oldest} to ${cursor.version}, replayed to ${cursor.position}`;
   const keys = [...snap.range("replicated", FIRST_KEY, LAST_KEY)].length;
-  const accepted = [...snap.range("local", localKeys.accepted(0), localKeys.accepted(Number.MAX_SAFE_INTEGER))].length;
+  const accepted = [...snap.range("accepts", acceptsKeys.accepted(0), acceptsKeys.accepted(Number.MAX_SAFE_INTEGER))].length;
   return `${id}: ${flagged}, floor ${syncRows.floor(snap)}, ${where}; ${keys} keys, ${accepted} accepted versions`;
 }
 

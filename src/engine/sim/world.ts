@@ -25,6 +25,7 @@ import {
   DAEMON,
   type Item,
   type Keep,
+  type Lane,
   labelOf,
   type PendingWrite,
   type Process,
@@ -117,8 +118,8 @@ export class World<In, Ans, Send = In, Reply = Ans> extends NodeTable<In, Ans, S
     const node = this.node(id);
     const holder = node.running.get(name);
     if (holder !== undefined) throw new EngineError("MERGE_STEP_BUSY", `${name} on ${id} is running as process ${holder}`);
-    const counts = { flushing: false, lastRequestId: 0, stepCount: 0, end: null };
-    const collections = { timers: new Map(), writes: [], requests: new Map(), links: new Set<NodeId>() };
+    const counts = { lastRequestId: 0, stepCount: 0, end: null };
+    const collections = { timers: new Map(), writes: [], flushing: new Set<Lane>(), requests: new Map(), links: new Set<NodeId>() };
     const process: Process<In, Ans, Send, Reply> = { id: ++this.lastProcessId, node: id, name, core, ...collections, ...counts };
     this.processes.set(process.id, process);
     this.alivePerId.set(process.id, process);
@@ -281,7 +282,7 @@ export class World<In, Ans, Send = In, Reply = Ans> extends NodeTable<In, Ans, S
         this.deliver(process, { kind: "timer", timer: item.timer });
         return;
       case "flush":
-        this.writes.flush(process);
+        this.writes.flush(process, item.lane);
         return;
       case "lost":
         this.trace.say(`${labelOf(process)}: lost the link to ${item.peer}`);
@@ -350,7 +351,14 @@ export class World<In, Ans, Send = In, Reply = Ans> extends NodeTable<In, Ans, S
     for (const effect of effects) {
       if (process.end !== null) return;
       if (effect.kind === "write") {
-        barrier = { ticket: effect.ticket, step: process.stepCount, flushes: flushesOf(effect), next: 0, waiting: [] };
+        barrier = {
+          ticket: effect.ticket,
+          step: process.stepCount,
+          lane: effect.db === "accepts" ? "accepts" : "store",
+          flushes: flushesOf(effect),
+          next: 0,
+          waiting: [],
+        };
         this.writes.ask(process, barrier);
       } else if (barrier === null || effect.kind === "disarm" || effect.kind === "mark") this.performOne(process, effect);
       else barrier.waiting.push(effect);

@@ -1,6 +1,6 @@
 /**
- * The writes of simulated processes on their way to disk (duties 2, 3, 4 and 9): in the order they were asked for, one
- * flush at a time, each flush a crash boundary of its own. Shares the node's disk between its processes.
+ * The writes of simulated processes on their way to disk (duties 2, 3, 4 and 9): in each lane in the order they were asked
+ * for, one flush at a time, each flush a crash boundary of its own. Shares the node's disk between its processes.
  */
 import type { Effect, Happening } from "../base/effects.ts";
 import type { ErrorCode } from "../base/errors.ts";
@@ -9,7 +9,7 @@ import { invariant } from "../base/invariant.ts";
 import { nextBelow, type Prng } from "../base/prng.ts";
 import type { Agenda } from "./agenda.ts";
 import { applyFlush, type Flush, flushTarget, flushText, tearFlush } from "./disk.ts";
-import { type BoundaryKind, type Item, type Keep, labelOf, type PendingWrite, type Process, type SimNode } from "./process.ts";
+import { type BoundaryKind, type Item, type Keep, LANES, type Lane, labelOf, type PendingWrite, type Process, type SimNode } from "./process.ts";
 import type { Trace } from "./trace.ts";
 
 /** What the writes need of their world. */
@@ -39,19 +39,22 @@ export class Writes<In, Ans, Send, Reply> {
     this.schedule(process);
   }
 
-  /** Puts the next flush of a process on the agenda, where there is one and none is there yet. */
+  /** Puts the next flush of each lane on the agenda, where there is one and none is there yet. */
   schedule(process: Process<In, Ans, Send, Reply>): void {
-    if (process.flushing || process.writes.length === 0 || this.host.node(process.node).faults.paused) return;
-    process.flushing = true;
+    if (process.writes.length === 0 || this.host.node(process.node).faults.paused) return;
     const [min, max] = this.flushMs;
-    this.host.agenda.push(min === max ? min : min + nextBelow(this.host.dice, max - min + 1), { kind: "flush", process: process.id });
+    for (const lane of LANES) {
+      if (process.flushing.has(lane) || underWay(process, lane) === undefined) continue;
+      process.flushing.add(lane);
+      this.host.agenda.push(min === max ? min : min + nextBelow(this.host.dice, max - min + 1), { kind: "flush", process: process.id, lane });
+    }
   }
 
-  /** One flush of the first write; after its last one, what waited for it, then `stored`. */
-  flush(process: Process<In, Ans, Send, Reply>): void {
-    process.flushing = false;
+  /** One flush of a lane's first write; after its last one, what waited for it, then `stored`. */
+  flush(process: Process<In, Ans, Send, Reply>, lane: Lane): void {
+    process.flushing.delete(lane);
     const { faults } = this.host.node(process.node);
-    const write = process.writes[0];
+    const write = underWay(process, lane);
     invariant(write !== undefined, "a flush is scheduled for a write");
     if (faults.paused) return;
     if (write.next === 0 && (faults.full || faults.fullNext > 0)) {
@@ -61,11 +64,13 @@ export class Writes<In, Ans, Send, Reply> {
     if (process.end === null) this.schedule(process);
   }
 
-  /** A crash: of the one flush that was under way, so much is kept. */
+  /** A crash: of the flushes that were under way, so much is kept. */
   abandon(process: Process<In, Ans, Send, Reply>, keep: Keep): void {
-    const write = process.writes[0];
-    const flush = write?.flushes[write.next];
-    if (flush !== undefined) this.keepPart(this.host.node(process.node), flush, keep);
+    for (const lane of LANES) {
+      const write = underWay(process, lane);
+      const flush = write?.flushes[write.next];
+      if (flush !== undefined) this.keepPart(this.host.node(process.node), flush, keep);
+    }
   }
 
   /** Whether the process lived through it. */
@@ -91,7 +96,7 @@ export class Writes<In, Ans, Send, Reply> {
   }
 
   private finish(process: Process<In, Ans, Send, Reply>, write: PendingWrite<Send, Reply>): void {
-    process.writes.shift();
+    process.writes.splice(process.writes.indexOf(write), 1);
     for (const effect of write.waiting) {
       if (process.end !== null) return;
       invariant(effect.kind !== "write", "writes wait for nobody");
@@ -102,7 +107,7 @@ export class Writes<In, Ans, Send, Reply> {
 
   /** The write leaves nothing behind, and what its step listed after it never happens. */
   private refuseForSpace(process: Process<In, Ans, Send, Reply>, write: PendingWrite<Send, Reply>): void {
-    process.writes.shift();
+    process.writes.splice(process.writes.indexOf(write), 1);
     for (const later of process.writes) if (later.step === write.step) later.waiting = [];
     this.host.trace.say(`${labelOf(process)}: no space for ${write.flushes.map(flushTarget).join(", ")}`);
     this.host.deliver(process, { kind: "full", ticket: write.ticket });
@@ -113,4 +118,10 @@ export class Writes<In, Ans, Send, Reply> {
     if (luck === 2) node.disk = applyFlush(node.disk, flush);
     if (luck === 1) node.disk = tearFlush(node.disk, flush, "bytes" in flush ? nextBelow(this.host.dice, flush.bytes.length + 1) : 0);
   }
+}
+
+/** A lane's first write, unless an earlier one of the same step is still on its way in the other lane. */
+function underWay<In, Ans, Send, Reply>({ writes }: Process<In, Ans, Send, Reply>, lane: Lane): PendingWrite<Send, Reply> | undefined {
+  const first = writes.find((write) => write.lane === lane);
+  return first === undefined || writes.find(({ step }) => step === first.step) !== first ? undefined : first;
 }

@@ -58,6 +58,16 @@ export const localKeys = {
   /** The register's record before Paxos exists. */
   register: (log: LogId) => concatBytes(utf8("merge/register/"), log),
   birth: () => utf8("node/birth"),
+  /** Set while the store is being replaced: the node does not vote, lead, serve or provide. */
+  synchronizing: () => utf8("sync/synchronizing"),
+  /** Below this version the node never serves again; stays when the flag falls. */
+  syncFloor: () => utf8("sync/floor"),
+  /** How far the copy is durable. */
+  syncCursor: () => utf8("sync/cursor"),
+} as const;
+
+/** `accepts` database: what this member's vote rests on, one flush a commit (sync.md 3.5). */
+export const acceptsKeys = {
   /** Epoch and newest promise of this member. */
   vote: () => utf8("paxos/vote"),
   /** What this member accepted and does not know to be applied. */
@@ -66,12 +76,6 @@ export const localKeys = {
   peer: (member: number) => concatBytes(utf8("paxos/peer/"), u64be(member)),
   /** Set once a peer remembered more than this disk shows: it is an old copy. */
   regressed: () => utf8("paxos/regressed"),
-  /** Set while the store is being replaced: the node does not vote, lead, serve or provide. */
-  synchronizing: () => utf8("sync/synchronizing"),
-  /** Below this version the node never serves again; stays when the flag falls. */
-  syncFloor: () => utf8("sync/floor"),
-  /** How far the copy is durable. */
-  syncCursor: () => utf8("sync/cursor"),
 } as const;
 
 /** `replicated` database: what Paxos decides, equal on all nodes at equal version (sync.md 3.8). */
@@ -138,7 +142,7 @@ export function keyOwner(db: string, raw: Uint8Array): { owner: string; what: st
     if (tag !== undefined) return { owner: tag[0], what: tag[1] };
   }
   if (db === "replicated") return replicatedOwner(raw);
-  if (db === "local") {
+  if (db === "local" || db === "accepts") {
     const text = String.fromCharCode(...raw.subarray(0, 16));
     if (text.startsWith("merge/register/")) return { owner: "merge", what: "register" };
     if (text.startsWith("paxos/accepted/")) return { owner: "paxos", what: "accepted entry" };

@@ -139,7 +139,7 @@ export function onScan(turn: Turn): void {
     }
   }
   mark(turn, "sync.verified", `root equal to ${requester.provider} at ${last}`);
-  const batch = [syncRows.dropFlag(), syncRows.dropCursor(), syncRows.putFloor(last), syncRows.dropAccepted(last)];
+  const batch = [syncRows.dropFlag(), syncRows.dropCursor(), syncRows.putFloor(last)];
   write(turn, "finish", { db: "local", batch });
 }
 

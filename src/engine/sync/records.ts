@@ -63,8 +63,6 @@ export const syncRows = {
   },
   putCursor: (row: CursorRow): Op => ({ op: "put", key: localKeys.syncCursor(), value: cursorRecord.encode(row) }),
   dropCursor: (): Op => ({ op: "del", key: localKeys.syncCursor() }),
-  /** What was accepted up to `last` is part of the copy and decided. */
-  dropAccepted: (last: number): Op => ({ op: "delRange", key: localKeys.accepted(0), end: localKeys.accepted(last + 1) }),
 } as const;
 
 /** Whether this disk must not vote, lead, serve or provide. */

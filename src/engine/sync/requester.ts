@@ -150,8 +150,9 @@ export function onGrant(turn: Turn, from: NodeId, requestId: number, grant: Answ
   enterRequester(state, "clearing");
   if (mutant("sync.flag-after-clear")) clear(turn);
   const keeps = requester.resumes ? [] : [syncRows.dropCursor()];
-  const forgets = mutant("sync.promise-cleared") ? [{ op: "delRange", key: utf8("paxos/"), end: utf8("paxos0") } as const] : [];
-  write(turn, "flag", { db: "local", batch: [syncRows.putFlag(requester.flag), syncRows.putFloor(requester.floor), ...keeps, ...forgets] });
+  if (mutant("sync.promise-cleared"))
+    turn.out.push({ kind: "write", ticket: 0, db: "accepts", batch: [{ op: "delRange", key: utf8("paxos/"), end: utf8("paxos0") }] });
+  write(turn, "flag", { db: "local", batch: [syncRows.putFlag(requester.flag), syncRows.putFloor(requester.floor), ...keeps] });
   arm(turn, "x.patience", timingOf(turn).patienceMs);
   arm(turn, "x.keep", timingOf(turn).keepaliveMs);
 }

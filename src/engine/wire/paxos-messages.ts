@@ -9,7 +9,7 @@ import { bytes, fixed, flag, list, nullable, struct, text, u32, u53 } from "./co
 /** An encoded batch: store/batch.ts has the same cap. */
 const BATCH_BYTES_MAX = 8 * 1_024 * 1_024;
 /** Accepted entries that one LAST reports: an acceptor takes no more above what it knows to be chosen. */
-export const ACCEPTED_COUNT_MAX = 64;
+export const ACCEPTED_COUNT_MAX = 128;
 /** Versions in one RECENT: at most 1 MiB of them, or one. */
 export const RECENT_COUNT_MAX = 1_024;
 const MEMBERS_COUNT_MAX = 16;

@@ -50,10 +50,17 @@ func load(ctx context.Context, s settings, c cluster) (result, error) {
 	read := func(ctx context.Context, c client) error { return c.read(ctx, keyOf(rand.IntN(keyCount))) }
 	line := result{Peer: c.name(), KilledMs: []float64{}}
 	for _, each := range []struct {
+		name    string
 		into    *rate
 		clients []client
 		do      func(context.Context, client) error
-	}{{&line.Put1, clients[:1], put}, {&line.Put64, clients, put}, {&line.Read1, clients[:1], read}, {&line.Read64, clients, read}} {
+	}{
+		{"put1", &line.Put1, clients[:1], put}, {"put64", &line.Put64, clients, put},
+		{"read1", &line.Read1, clients[:1], read}, {"read64", &line.Read64, clients, read},
+	} {
+		if s.only != "" && s.only != each.name {
+			continue
+		}
 		measured, err := measure(ctx, time.Duration(s.seconds*float64(time.Second)), each.clients, each.do)
 		if err != nil {
 			return result{}, err

@@ -27,6 +27,7 @@ type settings struct {
 	conns   int
 	etcd    string
 	dir     string
+	only    string
 }
 
 // client is one user of a cluster, with a connection of its own or a share of one.
@@ -62,6 +63,7 @@ func main() {
 	flag.IntVar(&s.conns, "conns", 8, "connections that the clients of etcd share, which was its best here; 0: one each")
 	flag.StringVar(&s.etcd, "etcd", os.Getenv("ETCD"), "the etcd to start; one beside this program or in $PATH by default")
 	flag.StringVar(&s.dir, "dir", "", "folder of etcd's data; a temporary one by default")
+	flag.StringVar(&s.only, "only", "", "one of put1, put64, read1, read64, for a profile; all by default")
 	flag.Parse()
 	s.spread = *via == "spread"
 	if s.seconds <= 0 || s.bytes < 1 || flag.NArg() > 0 {
