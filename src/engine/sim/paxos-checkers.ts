@@ -10,7 +10,7 @@ import type { NodeId } from "../base/ids.ts";
 import { type Ballot, ballotText, compareBallots, NO_BALLOT } from "../paxos/ballot.ts";
 import { type ClusterMap, configMap, majorityOf, mapIn } from "../paxos/cluster-map.ts";
 import { storedAccepted, storedVote } from "../paxos/records.ts";
-import type { Entry, PaxosState } from "../paxos/state.ts";
+import { type Entry, isSettled, leasesHold, type PaxosState } from "../paxos/state.ts";
 import { keyText } from "../store/value.ts";
 import { batchOf, hashOf, historyIn, replicatedOf } from "../store/versions.ts";
 import { isFlagged, syncRows } from "../sync/records.ts";
@@ -78,6 +78,27 @@ export class PaxosCheckers {
     for (const id of this.cluster.nodeIds) {
       const wrong = this.checkNode(id, this.seen.get(id) as Seen);
       if (wrong !== null) return wrong;
+    }
+    return this.rivals();
+  }
+
+  /** I13: where a leader may still read on its leases, nobody leads under a newer ballot: it could have answered a write since. */
+  private rivals(): string | null {
+    let newest: { readonly id: NodeId; readonly ballot: Ballot } | null = null;
+    const others: NodeId[] = [];
+    for (const id of this.cluster.nodeIds) {
+      const leading = this.cluster.stateOf(id)?.leading;
+      if (!leading) continue;
+      if (newest === null || compareBallots(leading.ballot, newest.ballot) > 0) {
+        if (newest !== null) others.push(newest.id);
+        newest = { id, ballot: leading.ballot };
+      } else others.push(id);
+    }
+    for (const id of others) {
+      const state = this.cluster.stateOf(id);
+      const { nowMs } = this.cluster.world;
+      if (state !== null && isSettled(state) && leasesHold(state, nowMs * this.cluster.world.node(id).clockRate))
+        return `I13 ${id} may still read on its leases, and ${newest?.id} leads under ${ballotText(newest?.ballot ?? NO_BALLOT)}`;
     }
     return null;
   }
