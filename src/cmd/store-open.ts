@@ -1,6 +1,6 @@
 /**
  * The databases of a node's folder, opened for reading beside whoever else has them open: LMDB orders the processes, and a
- * snapshot is the state of one moment. Says which folders are meant by a path, a node's name, or nothing. Never makes a
+ * snapshot is the state of one moment; of the journal `accepts` it is what was whole when it was read. Says which folders are meant by a path, a node's name, or nothing. Never makes a
  * store where there is none.
  */
 import { existsSync } from "node:fs";
@@ -13,7 +13,7 @@ import { resolveCluster } from "./cluster.ts";
 
 export type Bounds = { readonly from?: Uint8Array; readonly to?: Uint8Array };
 
-export const DATABASES = ["replicated", "local", "log", "small"] as const;
+export const DATABASES = ["replicated", "local", "accepts", "log", "small"] as const;
 export type Database = (typeof DATABASES)[number];
 const ENVIRONMENTS: readonly { readonly folder: string; readonly databases: readonly Database[] }[] = [
   { folder: "store", databases: ["replicated", "local"] },
@@ -53,8 +53,18 @@ export async function withDatabases<T>(dir: string, wanted: readonly Database[],
     closers.defer(() => snapshot[Symbol.dispose]());
     for (const db of names) open.push({ db, file, snapshot: snapshot.stores[db], keyCount: () => environment.stores[db].stat().keyCount });
   }
+  if (wanted.includes("accepts")) open.push(...(await acceptsIn(dir)));
   if (open.length === 0) throw new EngineError("NOT_FOUND", `${dir}: no database ${wanted.join(" or ")} is there; want a node's data folder`);
   return await work(open);
+}
+
+/** Nothing is opened for writing: a journal does that with its first commit. */
+async function acceptsIn(dir: string): Promise<OpenDatabase[]> {
+  const { JOURNAL_FILE, journalExists, openJournal } = await import("../engine/node/journal.ts");
+  const file = join(dir, JOURNAL_FILE);
+  if (!journalExists(file)) return [];
+  const journal = openJournal(file);
+  return [{ db: "accepts", file, snapshot: journal.snapshot(), keyCount: () => journal.stat().keyCount }];
 }
 
 /** Rows of `[from, to)` in stored form or not; what LMDB itself stumbles over is STORE_CORRUPT too, naming the file. */

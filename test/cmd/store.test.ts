@@ -74,7 +74,7 @@ describe("of a running node", () => {
   test("check and digest of a cluster, of a node by name and of its folder", async () => {
     const all = rowsOf<{ dir: string; db: string; rows: number; ok: boolean }>(ok(await cairn(["store", "check", "--json"])).stdout);
     expect(all.map(({ dir, db, ok: isOk }) => [dir, db, isOk])).toEqual(
-      [0, 1].flatMap((at) => ["replicated", "local", "log"].map((db) => [node(at), db, true])),
+      [0, 1].flatMap((at) => ["replicated", "local", "log", "accepts"].map((db) => [node(at), db, true])),
     );
     expect(all.find(({ db }) => db === "log")?.rows).toBeGreaterThan(50);
     const [byName, byFolder] = await Promise.all([cairn(["store", "digest", "b", "--db", "local"]), cairn(["store", "digest", node(1), "--db", "local"])]);
