@@ -108,7 +108,7 @@ export async function askNode(node: ClientNode, path: string, timeoutMs: number)
     if (told !== null) throw told;
     return fields;
   } catch (cause) {
-    if (cause instanceof EngineError) throw cause;
+    if (cause instanceof EngineError && cause.code !== "FRAME_CORRUPT") throw cause; // too long an answer is no node's
     const reason = cause instanceof Error ? cause.message : String(cause);
     if (cause instanceof Error && cause.name === "TimeoutError")
       throw new EngineError("TIMEOUT", `${node.id} at ${node.admin} did not answer within ${timeoutMs} ms`, { cause });

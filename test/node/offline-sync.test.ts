@@ -1,6 +1,7 @@
 /** `cairn sync offline` (sync.md, table B row 8): folders of a real cluster, copied while one runs, cut off, refused. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
+import { openJournal } from "../../src/engine/node/journal.ts";
 import { openEnvironment } from "../../src/engine/store/lmdb.ts";
 import { eventually, isAlive, type Ready, UpBench } from "./up-bench.ts";
 
@@ -24,12 +25,14 @@ async function kill(at: number): Promise<void> {
     (lives) => !lives,
   );
 }
-/** What is the node's own, less what a sync writes. */
+/** What is the node's own, less what a sync writes: rows of `local`, and what its vote rests on. */
 async function ownRows(at: number): Promise<string[]> {
   const environment = await openEnvironment(join(dir(at), "store"), ["replicated", "local"]);
   const snapshot = environment.snapshot();
+  const journal = openJournal(join(dir(at), "accepts"));
+  using accepts = journal.snapshot();
   try {
-    return [...snapshot.stores["local"].iterate()]
+    return [...snapshot.stores["local"].iterate(), ...accepts.iterate()]
       .map(([key, value]) => `${new TextDecoder().decode(key)} ${value.toHex()}`)
       .filter((row) => !row.startsWith("sync/"));
   } finally {

@@ -154,7 +154,7 @@ describe("verbs of the world", () => {
     expect(last("break mark chatter.fifth", "run 300ms show=none")).toEqual(["break: mark chatter.fifth"]);
     expect(last("break commit b db=local key=count/*", "run 300ms show=none")).toEqual(["break: commit b db=local key=count/*"]);
     expect(last("break commit b db=log", "run 50ms show=none")).toEqual([]);
-    expect(last("break commit b db=sea")).toEqual(["error[PARSE]: break: db=sea: want one of replicated, local, log, small"]);
+    expect(last("break commit b db=sea")).toEqual(["error[PARSE]: break: db=sea: want one of replicated, local, log, small, accepts"]);
     expect(last("break commit z")).toEqual(["error[UNKNOWN_NODE]: node z: there are a, b"]);
   });
 
