@@ -118,6 +118,7 @@ const WITHOUT_STORY: readonly string[] = [
   "sync.bad-range",
   "sync.chunk-ahead",
   "sync.chunk-early",
+  "sync.floor-rose",
   "sync.late-ack",
   "sync.late-range",
   "sync.late-recent",
