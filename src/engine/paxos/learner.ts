@@ -28,15 +28,27 @@ export function commitUpTo(turn: Turn, from: NodeId, ballot: Ballot, reached: nu
     if (next === undefined || !(sameBallot(next.ballot, ballot) || mutant("paxos.commit-other-ballot"))) break;
     if (!learn(turn, next)) return;
   }
-  if (state.last < reached) fetchFrom(turn, from);
+  if (state.last < reached && hasLagRoom(state)) fetchFrom(turn, from); // else the next one that says so goes on
 }
 
 export function fetchFrom(turn: Turn, peer: NodeId): void {
   const { state } = turn;
-  if (state.fetching !== null || !hasLagRoom(state)) return;
+  if (state.fetching !== null) return;
+  if (!hasLagRoom(state)) {
+    state.fetchNext = peer;
+    return;
+  }
+  state.fetchNext = null;
   const requestId = send(turn, peer, { kind: "paxos.recent-req", ...scopeOf(state), from: state.last + 1 });
   state.fetching = { peer, requestId };
   arm(turn, FETCH_TIMER, FETCH_MS);
+}
+
+/** There is room again: goes on where catching up had to wait for the disk. */
+export function fetchOn(turn: Turn): void {
+  const { fetchNext, leading } = turn.state;
+  turn.state.fetchNext = null;
+  if (fetchNext !== null && leading === null) fetchFrom(turn, fetchNext);
 }
 
 /** No answer came: whoever shows a newer version is asked next. */
@@ -61,7 +73,8 @@ export function onRecent(turn: Turn, from: NodeId, requestId: number, body: Answ
   if (state.leading !== null) return; // a leader knows what is chosen by itself
   for (const [at, batch] of body.batches.entries()) {
     if (body.from + at !== state.last + 1) continue; // learned in another way meanwhile
-    if (!hasLagRoom(state) || !learnFetched(turn, body.from + at, batch)) return;
+    // all of it, whatever waits already: one answer is bounded, and goes to the store in one commit
+    if (!learnFetched(turn, body.from + at, batch)) return;
   }
   if (state.last < body.last && body.batches.length > 0) fetchFrom(turn, from);
 }

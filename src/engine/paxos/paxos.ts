@@ -17,7 +17,7 @@ import { forward, onCall, onCallRefused, onClient, onLinkLost, onResult, onVersi
 import { choose as chooseFound, onCollectTimer, onLast, onPromiseStored } from "./collector.ts";
 import { onAck, onElect, onElectRefused, onElectTimer, onVictory } from "./elector.ts";
 import { APPLY_TIMER, apply, onApplied, onApplyTimer } from "./history.ts";
-import { FETCH_TIMER, onFetchTimer, onRecent, onRecentRefused, onRecentReq } from "./learner.ts";
+import { FETCH_TIMER, fetchOn, onFetchTimer, onRecent, onRecentRefused, onRecentReq } from "./learner.ts";
 import { onCommit, onLease, onLeaseAck, renew, takeUp } from "./lease.ts";
 import { announce, isOfEarlierRun, onOwn, onReturn } from "./peers.ts";
 import { choose, onAccept, onBeginRefused, onTellTimer, onTrim, pump, TELL_TIMER, tell } from "./proposer.ts";
@@ -200,8 +200,10 @@ function onStored(turn: Turn, ticket: number): void {
   state.writing.delete(ticket);
   if (purpose === undefined) return;
   if (purpose.kind !== "apply" && compareBallots(purpose.ballot, state.storedPromise) > 0) state.storedPromise = purpose.ballot;
-  if (purpose.kind === "apply") onApplied(turn, purpose.upTo);
-  else if (state.isInDoubt) readAgain(turn);
+  if (purpose.kind === "apply") {
+    onApplied(turn, purpose.upTo);
+    fetchOn(turn);
+  } else if (state.isInDoubt) readAgain(turn);
   else if (purpose.kind === "accept") onAcceptStored(turn, purpose.version, purpose.ballot);
   else onPromiseStored(turn, purpose.ballot);
   if (state.isInDoubt) readAgain(turn);
@@ -214,6 +216,7 @@ function onFull(turn: Turn, ticket: number): void {
   state.writing.delete(ticket);
   state.isInDoubt = true;
   state.isFull = true;
+  state.fetchNext = null;
   state.fetching = null; // its request and its timer may have been listed behind this write
   arm(turn, SPACE_TIMER, SPACE_MS);
   mark(turn, "paxos.full", "disk full: votes nothing until it has been read again");
@@ -295,6 +298,7 @@ export function endSync(state: PaxosState, services: readonly Service[], { timeM
   see(state, promised);
   state.mustSync = null;
   state.fetching = null;
+  state.fetchNext = null;
   enter(turn, "looking");
   probe(turn);
   lookLater(turn);

@@ -172,6 +172,8 @@ export type PaxosState = {
   shunned: { readonly candidate: NodeId; readonly untilMs: number } | null;
   /** The catch-up under way. */
   fetching: { readonly peer: NodeId; readonly requestId: number } | null;
+  /** Is asked for more as soon as what was learned is in the store. */
+  fetchNext: NodeId | null;
   /** A peer whose first version is beyond what this node could take up. */
   mustSync: NodeId | null;
   /** The lowest version that a hold keeps from being trimmed (sync.md 4.4). */
@@ -248,6 +250,7 @@ export function initialPaxos(config: PaxosConfig): PaxosState {
     demotedUntilMs: 0,
     shunned: null,
     fetching: null,
+    fetchNext: null,
     mustSync: null,
     held: null,
     memory: { rows: new Map(), unwritten: new Set() },
