@@ -18,6 +18,10 @@ const SYNC_SEEDS = 10_000;
 const SYNC_KILLS = 40;
 const TRIM_MINUTES = 10;
 const TRIM_VIRTUAL_MS = 3_600_000;
+/** Provider's growth in a sync, and what commits wait beside it, as sync.md section 7 wants them. */
+const SYNC_GROWTH_MIB_MAX = 32;
+const SYNC_P99_RATIO_MAX = 3;
+const KV_MEASURED = ["put1", "put64", "read1", "read64"];
 /** Throughput of the store against etcd's (sync.md section 7). */
 const KV_RATIO = 2;
 const KILLS = 100;
@@ -198,6 +202,11 @@ async function syncTrim([minutes]: readonly string[]): Promise<Outcome> {
   }
 }
 
+/** The options given, and those that were not. */
+function withDefaults(options: readonly string[], defaults: Readonly<Record<string, number>>): string[] {
+  return [...options, ...Object.entries(defaults).flatMap(([name, value]) => (options.includes(name) ? [] : [name, String(value)]))];
+}
+
 /** Beside Tessera; fails where its entries a second are not reached at the median. */
 async function mergeBench(options: readonly string[]): Promise<Outcome> {
   const folder = await mkdtemp(join(tmpdir(), "cairn-peer-"));
@@ -208,7 +217,7 @@ async function mergeBench(options: readonly string[]): Promise<Outcome> {
     const built = await Bun.spawn(["go", "build", "-o", peer, "./cmd/peer"], { cwd: "test/interop", stdin: "ignore", stdout: "inherit", stderr: "inherit" })
       .exited;
     if (built !== 0) return { isOk: false, says: [`the peer could not be built: go build ended with ${built}`] };
-    const words = ["bench", "merge", "--entries", "1000000", "--rounds", "3", "--beside", peer, ...options];
+    const words = ["bench", "merge", "--beside", peer, ...withDefaults(options, { "--entries": 1_000_000, "--rounds": 3 })];
     const status = await rowsOf([BINARY, ...words, "--json"], (row) => {
       says.push(benchLine(row));
       if (row["event"] === "total") ratio = (row as BenchTotal).ratios?.["entriesPerSecond"]?.median ?? 0;
@@ -231,7 +240,7 @@ async function kvBench(options: readonly string[]): Promise<Outcome> {
       const built = await Bun.spawn(build, { cwd: "test/interop/etcd", stdin: "ignore", stdout: "inherit", stderr: "inherit" }).exited;
       if (built !== 0) return { isOk: false, says: [`the peer could not be built: ${build.join(" ")} ended with ${built}`] };
     }
-    const words = ["bench", "kv", "--rounds", "5", "--kills", "20", "--beside", join(folder, "kvpeer"), ...options];
+    const words = ["bench", "kv", "--beside", join(folder, "kvpeer"), ...withDefaults(options, { "--rounds": 5, "--kills": 20 })];
     const status = await rowsOf([BINARY, ...words, "--json"], (row) => {
       says.push(...kvLines(row));
       ratios = (row as KvTotal).ratios ?? {};
@@ -242,14 +251,10 @@ async function kvBench(options: readonly string[]): Promise<Outcome> {
   }
 }
 
-/** Provider's growth in a sync, and what commits wait beside it, as sync.md section 7 wants them. */
-const SYNC_GROWTH_MIB_MAX = 32;
-const SYNC_P99_RATIO_MAX = 3;
-
 async function syncBench(options: readonly string[]): Promise<Outcome> {
   const says: string[] = [];
   let total: Row = {};
-  const status = await rowsOf([BINARY, "bench", "sync", "--rounds", "3", ...options, "--json"], (row) => {
+  const status = await rowsOf([BINARY, "bench", "sync", ...withDefaults(options, { "--rounds": 3 }), "--json"], (row) => {
     if (row["event"] === "total") total = row;
     says.push(syncLine(row));
   });
@@ -266,7 +271,6 @@ function syncLine(row: Row): string {
 
 type KvTotal = { readonly ratios?: Readonly<Record<string, number>> } & Readonly<Record<"cairn" | "peer", KvSide | undefined>>;
 type KvSide = { readonly peer: string; readonly killed: { readonly times: number; readonly p50Ms: number; readonly p99Ms: number } | null };
-const KV_MEASURED = ["put1", "put64", "read1", "read64"];
 
 function kvLines(row: Row): readonly string[] {
   if (row["event"] === "round") {
