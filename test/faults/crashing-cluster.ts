@@ -67,6 +67,11 @@ export class CrashingCluster implements AsyncDisposable {
     return this.bench.run(...words, "--cluster", this.bench.data, "--timeout", "60s");
   }
 
+  /** How the replicated stores of each two nodes differ: empty where all are equal. */
+  differences(): Promise<string[]> {
+    return this.bench.differences(this.ready.nodes);
+  }
+
   node(name: NodeName): ReadyNode {
     const found = this.ready.nodes.find(({ id }) => id === name);
     if (found === undefined) throw new Error(`no node ${name}`);

@@ -2,10 +2,11 @@
  * A laggard with `[sync] mode = "delta"` in real processes (sync.md section 4.5): large values stay where they are, what differs is
  * fetched; killed on the way it walks again; in the end all stores are equal. On the binary.
  */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
-import { COMPILED, eventually, healthOf, isAlive, type Ready, type ReadyNode, statusOf, UpBench } from "../node/up-bench.ts";
+import { liveCluster } from "../node/live-cluster.ts";
+import { COMPILED, eventually, healthOf, type ReadyNode, statusOf } from "../node/up-bench.ts";
 
 const LIMIT_MS = 180_000;
 const VALUE_BYTES = 64 * 1_024;
@@ -14,27 +15,13 @@ const VALUE_COUNT = 200;
 const CHANGED_COUNT = 40;
 const KILLS = 3;
 
-let bench: UpBench;
-let ready: Ready;
-beforeAll(async () => {
-  bench = await UpBench.open(COMPILED);
-  ({ ready } = await bench.up("--no-merge"));
-}, LIMIT_MS);
-afterAll(() => bench[Symbol.asyncDispose]());
+const live = liveCluster(COMPILED, LIMIT_MS);
 
-const node = (at: number): ReadyNode => ready.nodes[at] as ReadyNode;
+const node = (at: number): ReadyNode => live.node(at);
 const put = async (key: string, body: string | Uint8Array<ArrayBuffer>): Promise<void> => {
   const answer = await fetch(`${node(0).admin}/kv/${encodeURIComponent(key)}`, { method: "PUT", body });
   if (answer.status !== 200) throw new Error(`${key}: ${answer.status} ${await answer.text()}`);
 };
-
-async function kill(pid: number): Promise<void> {
-  process.kill(pid, "SIGKILL");
-  await eventually(
-    () => isAlive(pid) && healthOf(node(2)).then((status) => status !== 0),
-    (lives) => !lives,
-  );
-}
 
 /** Of the process that runs now. */
 const markCount = async (name: string): Promise<number> => {
@@ -47,13 +34,13 @@ test(
   async () => {
     for (let at = 0; at < VALUE_COUNT; at++) await put(`large/${at}`, new Uint8Array(VALUE_BYTES).fill(at));
     const before = (await statusOf(node(2)))?.paxos.last ?? 0;
-    await kill(node(2).pid);
+    await live.kill(2, node(2).pid);
     await appendFile(join(node(2).dir, "config.toml"), '\n[sync]\nmode = "delta"\n');
     for (let at = 0; at < CHANGED_COUNT; at++) await put(`large/${at * 5}`, new Uint8Array(VALUE_BYTES).fill(255 - at));
     await eventually(
       async () => {
         await Promise.all(Array.from({ length: 40 }, (_, at) => put(`small/${at}`, `${performance.now()}`)));
-        await bench.run("paxos", "trim");
+        await live.bench.run("paxos", "trim");
         return (await statusOf(node(0)))?.paxos.first ?? 0;
       },
       (first) => first > before + 1,
@@ -65,7 +52,7 @@ test(
       for (const what of ["kept", "cleared"] as const) seen[what] += await markCount(`sync.${what}`);
     };
     for (let round = 0; round < KILLS; round++) {
-      bench.spawn("node", "run", "--dir", node(2).dir, "--no-merge", "--stdin");
+      live.start(2);
       const { status } = await eventually(
         async () => ({ status: await statusOf(node(2)), health: await healthOf(node(2)) }),
         ({ status: now, health }) => now?.sync?.synchronizing === true || health === 200,
@@ -73,11 +60,11 @@ test(
       );
       await Bun.sleep(round * 40); // a little further each time
       await look();
-      await kill(status?.pid ?? 0);
+      await live.kill(2, status?.pid);
       await put(`between/${round}`, "written while c was down");
     }
 
-    bench.spawn("node", "run", "--dir", node(2).dir, "--no-merge", "--stdin");
+    live.start(2);
     await eventually(
       () => healthOf(node(2)),
       (status) => status === 200,
@@ -92,7 +79,7 @@ test(
         async () => (await statusOf(node(at)))?.paxos.applied ?? 0,
         (applied) => applied >= last,
       );
-    expect(await bench.differences(ready.nodes)).toEqual([]);
+    expect(await live.bench.differences(live.ready.nodes)).toEqual([]);
   },
   LIMIT_MS,
 );

@@ -2,8 +2,9 @@
  * A laggard in real processes (sync.md section 1, rows 7 and 12): killed, its versions trimmed away, started and killed again at
  * each phase of its sync; it never serves or votes with half a store, and in the end all stores are equal. On the binary.
  */
-import { afterAll, beforeAll, expect, test } from "bun:test";
-import { COMPILED, eventually, healthOf, isAlive, type NodeStatus, type Ready, type ReadyNode, statusOf, UpBench } from "../node/up-bench.ts";
+import { expect, test } from "bun:test";
+import { liveCluster } from "../node/live-cluster.ts";
+import { COMPILED, eventually, healthOf, type NodeStatus, type ReadyNode, statusOf } from "../node/up-bench.ts";
 
 /** A leader trims nothing before a minute is over, since an earlier one's holds may last as long. */
 const TRIM_MS = 150_000;
@@ -14,33 +15,18 @@ const VALUE_COUNT = 256;
 const PHASES = ["clearing", "copying", "copying", "verifying"] as const;
 const KILLS = 5;
 
-let bench: UpBench;
-let ready: Ready;
+const live = liveCluster(COMPILED, LIMIT_MS);
 
-beforeAll(async () => {
-  bench = await UpBench.open(COMPILED);
-  ({ ready } = await bench.up("--no-merge"));
-}, LIMIT_MS);
-afterAll(() => bench[Symbol.asyncDispose]());
-
-const node = (at: number): ReadyNode => ready.nodes[at] as ReadyNode;
+const node = (at: number): ReadyNode => live.node(at);
 const put = (at: number, key: string, body: string | Uint8Array<ArrayBuffer>): Promise<Response> =>
   fetch(`${node(at).admin}/kv/${key}`, { method: "PUT", body });
-
-async function kill(at: number, pid: number): Promise<void> {
-  process.kill(pid, "SIGKILL");
-  await eventually(
-    () => isAlive(pid) && healthOf(node(at)).then((status) => status !== 0),
-    (lives) => !lives,
-  );
-}
 
 test(
   "a laggard is killed at each phase of its sync, and in the end has what the others have",
   async () => {
     for (let at = 0; at < VALUE_COUNT; at++) expect((await put(0, `large/${at}`, new Uint8Array(VALUE_BYTES).fill(at))).status).toBe(200);
     const before = (await statusOf(node(2)))?.paxos.last ?? 0;
-    await kill(2, node(2).pid);
+    await live.kill(2, node(2).pid);
     // writes go on until what c would need next is trimmed away
     let written = 0;
     for (const untilMs = performance.now() + TRIM_MS; ((await statusOf(node(0)))?.paxos.first ?? 0) <= before + 1; ) {
@@ -51,7 +37,7 @@ test(
 
     const seen = new Set<string>();
     for (let round = 0; round < KILLS; round++) {
-      bench.spawn("node", "run", "--dir", node(2).dir, "--no-merge", "--stdin");
+      live.start(2);
       const wanted = PHASES[round % PHASES.length];
       let status: NodeStatus | null = null;
       // until that phase, or until it went by unseen
@@ -68,12 +54,12 @@ test(
         status = now;
         if ((now.sync?.synchronizing === true && now.sync.phase === wanted) || (await healthOf(node(2))) === 200) break;
       }
-      await kill(2, status.pid);
+      await live.kill(2, status.pid);
       await put(round % 2, `between/${round}`, "written while c was down");
     }
     expect(seen.size).toBeGreaterThan(0);
 
-    bench.spawn("node", "run", "--dir", node(2).dir, "--no-merge", "--stdin");
+    live.start(2);
     await eventually(
       () => healthOf(node(2)),
       (status) => status === 200,
@@ -86,7 +72,7 @@ test(
         async () => (await statusOf(node(at)))?.paxos.applied ?? 0,
         (applied) => applied >= last,
       );
-    expect(await bench.differences(ready.nodes)).toEqual([]);
+    expect(await live.bench.differences(live.ready.nodes)).toEqual([]);
   },
   LIMIT_MS,
 );

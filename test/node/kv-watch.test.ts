@@ -2,7 +2,7 @@
  * Watching keys (sync.md 3.8): on real nodes what many clients wrote is told once, in order and with each value, also where
  * the watched node dies; on the rows alone, against a list of what was done, page by page and behind every version.
  */
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import { u64be, utf8 } from "../../src/engine/base/bytes.ts";
 import type { Snapshot } from "../../src/engine/base/effects.ts";
@@ -16,19 +16,14 @@ import { encodeBatch } from "../../src/engine/store/batch.ts";
 import { replicatedKeys } from "../../src/engine/store/keys.ts";
 import { lastOp, versionOps } from "../../src/engine/store/versions.ts";
 import type { Request } from "../../src/engine/wire/messages.ts";
-import { eventually, type Ready, UpBench } from "./up-bench.ts";
+import { liveCluster } from "./live-cluster.ts";
+import { eventually } from "./up-bench.ts";
 
 setDefaultTimeout(60_000);
-let bench: UpBench;
-let ready: Ready;
-beforeAll(async () => {
-  bench = await UpBench.open();
-  ({ ready } = await bench.up("--no-merge"));
-});
-afterAll(() => bench[Symbol.asyncDispose]());
+const live = liveCluster();
 
 type Change = { readonly key: string; readonly version: number; readonly value?: string; readonly deleted?: boolean };
-const admin = (at: number): string => ready.nodes[at]?.admin ?? "";
+const admin = (at: number): string => live.ready.nodes[at]?.admin ?? "";
 
 /** What lines of a stream were read so far, until it is told to stop. */
 async function follow(url: string, lines: Record<string, unknown>[], signal: AbortSignal): Promise<Response> {
@@ -49,7 +44,7 @@ const changesOf = (lines: readonly Record<string, unknown>[]): Change[] => lines
 
 test("what clients of all nodes wrote is told on every node: each change once, in order, with its value", async () => {
   const stop = new AbortController();
-  const seen = ready.nodes.map(() => [] as Record<string, unknown>[]);
+  const seen = live.ready.nodes.map(() => [] as Record<string, unknown>[]);
   for (const [at, lines] of seen.entries()) expect((await follow(`${admin(at)}/kv/?prefix=w/&watch=0`, lines, stop.signal)).status).toBe(200);
   const done: Change[] = [];
   await Promise.all(
@@ -105,11 +100,11 @@ test("the watched node is killed: the command goes on at the next one, and loses
     }
   };
   const from = await put(1, "before", "x");
-  const child = bench.spawn("kv", "watch", "k/", "--from", String(from), "--limit", "8", "--json", "--timeout", "30s");
+  const child = live.bench.spawn("kv", "watch", "k/", "--from", String(from), "--limit", "8", "--json", "--timeout", "30s");
   const output = new Response(child.stdout).text();
   const written: Change[] = [];
   for (let at = 0; at < 8; at++) {
-    if (at === 4) process.kill(ready.nodes[0]?.pid ?? 0, "SIGKILL"); // the first node: the one that is watched
+    if (at === 4) process.kill(live.ready.nodes[0]?.pid ?? 0, "SIGKILL"); // the first node: the one that is watched
     written.push({ key: `k/${at % 3}`, version: await put(1 + (at % 2), `k/${at % 3}`, String(at)), value: String(at) });
   }
   expect(await child.exited).toBe(0);

@@ -1,21 +1,16 @@
 /** `cairn store diff` of running nodes (sync.md, table B row 5): while clients write, of a folder and a node, and of one that was changed. */
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { utf8 } from "../../src/engine/base/bytes.ts";
 import { replicatedKeys } from "../../src/engine/store/keys.ts";
 import { openEnvironment } from "../../src/engine/store/lmdb.ts";
-import { eventually, isAlive, type Ready, UpBench } from "./up-bench.ts";
+import { liveCluster } from "./live-cluster.ts";
+import { eventually } from "./up-bench.ts";
 
 setDefaultTimeout(60_000);
-let bench: UpBench;
-let ready: Ready;
-beforeAll(async () => {
-  bench = await UpBench.open();
-  ({ ready } = await bench.up("--no-merge"));
-});
-afterAll(() => bench[Symbol.asyncDispose]());
+const live = liveCluster();
 
-const admin = (at: number): string => ready.nodes[at]?.admin ?? "";
+const admin = (at: number): string => live.ready.nodes[at]?.admin ?? "";
 const put = async (key: string, body: string): Promise<number> => {
   const answer = await fetch(`${admin(0)}/kv/${encodeURIComponent(key)}`, { method: "PUT", body });
   expect(answer.status).toBe(200);
@@ -38,7 +33,7 @@ test("nodes that are written to all the while are equal at a version that both h
   );
   for (let round = 0; round < 4; round++) {
     const wanted = version + 20; // not there yet
-    const diff = await bench.run("store", "diff", "a", "c", "--at", String(wanted), "--json");
+    const diff = await live.bench.run("store", "diff", "a", "c", "--at", String(wanted), "--json");
     expect([diff.status, JSON.parse(diff.stdout)]).toMatchObject([0, { equal: true, a: "a", b: "c" }]);
     expect((JSON.parse(diff.stdout) as { version: number }).version).toBeGreaterThanOrEqual(wanted);
   }
@@ -48,39 +43,34 @@ test("nodes that are written to all the while are equal at a version that both h
 
 test("a folder and a node, and nodes by address, are compared", async () => {
   const last = await put("quiet", "now");
-  const mixed = await bench.run("store", "diff", ready.nodes[1]?.dir ?? "", admin(2), "--at", String(last - 1));
+  const mixed = await live.bench.run("store", "diff", live.ready.nodes[1]?.dir ?? "", admin(2), "--at", String(last - 1));
   expect([mixed.status, mixed.stdout]).toEqual([0, expect.stringContaining("equal at version")]);
-  const live = await bench.run("store", "diff", admin(0), "c", "--live", "--prefix", "kv/key/quiet", "--values");
-  expect([live.status, live.stdout]).toEqual([0, expect.stringContaining("equal")]);
+  const asked = await live.bench.run("store", "diff", admin(0), "c", "--live", "--prefix", "kv/key/quiet", "--values");
+  expect([asked.status, asked.stdout]).toEqual([0, expect.stringContaining("equal")]);
 });
 
 test("what a node can not tell is refused", async () => {
-  const ahead = await bench.run("store", "diff", "a", "b", "--at", "1000000", "--timeout", "200ms");
+  const ahead = await live.bench.run("store", "diff", "a", "b", "--at", "1000000", "--timeout", "200ms");
   expect([ahead.status, ahead.stderr]).toEqual([6, expect.stringContaining("NOT_READY")]);
-  expect((await bench.run("store", "diff", "a", "b", "--db", "local", "--live")).status).toBe(2);
-  expect((await bench.run("store", "diff", "a", "b", "--db", "local", "--at", "1")).status).toBe(2);
+  expect((await live.bench.run("store", "diff", "a", "b", "--db", "local", "--live")).status).toBe(2);
+  expect((await live.bench.run("store", "diff", "a", "b", "--db", "local", "--at", "1")).status).toBe(2);
   expect((await fetch(`${admin(0)}/store/rows?from=xyz`)).status).toBe(400);
   const refused = await (await fetch(`${admin(0)}/store/touched?after=0&upTo=99999`)).json();
   expect(refused).toMatchObject({ error: { code: "USAGE" } });
 });
 
 test("rows that were changed, removed or added behind a node's back are found, with the versions that wrote them", async () => {
-  const pid = ready.nodes[2]?.pid ?? 0;
   const [changed, removed] = [await put("twisted", "right"), await put("removed", "here")];
   await eventually(
     async () => ((await (await fetch(`${admin(2)}/status`)).json()) as { paxos: { applied: number } }).paxos.applied,
     (applied) => applied >= removed,
   );
-  process.kill(pid, "SIGKILL");
-  await eventually(
-    () => isAlive(pid),
-    (lives) => !lives,
-  );
-  const dir = ready.nodes[2]?.dir ?? "";
+  await live.kill(2);
+  const dir = live.ready.nodes[2]?.dir ?? "";
   // written without it: what the further side changed since is left out
   const added = await put("behind its back", "x");
   await put("busy/1", "later");
-  const behind = await bench.run("store", "diff", "a", dir, "--at", String(removed), "--json");
+  const behind = await live.bench.run("store", "diff", "a", dir, "--at", String(removed), "--json");
   expect([behind.status, JSON.parse(behind.stdout)]).toMatchObject([0, { equal: true, version: expect.any(Number), left: expect.any(Number) }]);
   expect(JSON.parse(behind.stdout).version).toBeLessThan(added);
   expect(JSON.parse(behind.stdout).left).toBeGreaterThan(4);
@@ -90,7 +80,7 @@ test("rows that were changed, removed or added behind a node's back are found, w
   await store.commit([{ op: "del", key: replicatedKeys.kv(utf8("removed")) }]);
   await store.commit([{ op: "put", key: replicatedKeys.kv(utf8("added")), value: utf8("!") }], 3);
   await environment.close();
-  bench.spawn("node", "run", "--dir", dir, "--no-merge", "--stdin");
+  live.bench.spawn("node", "run", "--dir", dir, "--no-merge", "--stdin");
   await eventually(
     () =>
       fetch(`${admin(2)}/health`).then(
@@ -101,7 +91,7 @@ test("rows that were changed, removed or added behind a node's back are found, w
     30_000,
   );
   const last = await put("later", "written by all");
-  const diff = await bench.run("store", "diff", "a", "c", "--at", String(last), "--json");
+  const diff = await live.bench.run("store", "diff", "a", "c", "--at", String(last), "--json");
   expect(diff.status).toBe(8);
   const rows = diff.stdout
     .trimEnd()

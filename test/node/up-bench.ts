@@ -16,8 +16,8 @@ export type NodeStatus = {
 
 const ROOT = join(import.meta.dir, "../..");
 /** Words that start the program. */
-export const FROM_SOURCE = [process.execPath, join(ROOT, "src/cmd/main.ts")];
-export const COMPILED = [join(ROOT, "dist/cairn")];
+export const FROM_SOURCE: readonly string[] = [process.execPath, join(ROOT, "src/cmd/main.ts")];
+export const COMPILED: readonly string[] = [join(ROOT, "dist/cairn")];
 
 export class UpBench implements AsyncDisposable {
   readonly folder: string;
@@ -31,7 +31,7 @@ export class UpBench implements AsyncDisposable {
     this.program = program;
   }
 
-  static async open(program = FROM_SOURCE): Promise<UpBench> {
+  static async open(program: readonly string[] = FROM_SOURCE): Promise<UpBench> {
     return new UpBench(await mkdtemp(join(tmpdir(), "cairn-up-")), program);
   }
 
