@@ -97,11 +97,13 @@ function logOf(addresses: unknown): string | null {
   return typeof log === "string" ? log : null;
 }
 
+/** The header that an admin port of a node with a token asks for. */
+export const tokenOf = ({ token }: ClientNode): Record<string, string> => (token === null ? {} : { authorization: `Bearer ${token}` });
+
 /** One node's answer, also where it is 503 and says what is missing. Throws UNAVAILABLE, TIMEOUT, or the node's own error. */
 export async function askNode(node: ClientNode, path: string, timeoutMs: number): Promise<Fields> {
-  const headers: Record<string, string> = node.token === null ? {} : { authorization: `Bearer ${node.token}` };
   try {
-    const answer = await fetch(`${node.admin}${path}`, { headers, signal: AbortSignal.timeout(timeoutMs), redirect: "error" });
+    const answer = await fetch(`${node.admin}${path}`, { headers: tokenOf(node), signal: AbortSignal.timeout(timeoutMs), redirect: "error" });
     const fields = parseObject(await boundedBody(answer, `${node.id} at ${node.admin}`, ANSWER_BYTES_MAX));
     if (fields === null) throw new SyntaxError(`HTTP ${answer.status} with no JSON object`);
     const told = toldError(fields);

@@ -3,8 +3,9 @@
  * time is over. A read may be asked anywhere again. A write goes to the next node only where it was surely not done;
  * whatever broke off in the middle is PAXOS_OUTCOME_UNKNOWN, never a quiet second try. Not a command itself.
  */
-import { EngineError } from "../engine/base/errors.ts";
-import type { ClientCluster, ClientNode } from "./cluster.ts";
+import { EngineError, type ErrorCode } from "../engine/base/errors.ts";
+import { askInTurn, brokenOff } from "./ask-in-turn.ts";
+import { type ClientCluster, type ClientNode, tokenOf } from "./cluster.ts";
 import { boundedBody, parseObject, toldError } from "./http-answer.ts";
 
 export type KvReply = { readonly status: number; readonly body: Uint8Array; header(name: string): number | null };
@@ -18,36 +19,17 @@ export type KvAsk = {
 
 /** A page of a scan is up to 4 MiB of keys and values, six characters a byte where JSON escapes each of them. */
 const ANSWER_BYTES_MAX = 32 * 1_024 * 1_024;
-/** Between two rounds over all nodes: a new leader takes a second. */
-const AGAIN_MS = 200;
 /** Another node may do what this one could not. */
-const TRY_NEXT: readonly string[] = ["PAXOS_NO_QUORUM", "NOT_READY", "UNAVAILABLE", "LOG_BUSY"];
-/** What a connection says that was never made: nobody heard the request. */
-const UNHEARD = ["ConnectionRefused", "ECONNREFUSED", "FailedToOpenSocket"];
+const TRY_NEXT: readonly ErrorCode[] = ["PAXOS_NO_QUORUM", "NOT_READY", "UNAVAILABLE", "LOG_BUSY"];
 
 export const keyPath = (key: string): string => [...new TextEncoder().encode(key)].map((byte) => `%${byte.toString(16).padStart(2, "0")}`).join("");
 
 /** An answer of 200, 204 or 404. Throws the node's error, UNAVAILABLE or TIMEOUT. */
-export async function askKv(cluster: ClientCluster, ask: KvAsk, timeoutMs: number): Promise<KvReply> {
-  const untilMs = performance.now() + timeoutMs;
-  for (;;) {
-    let last = new EngineError("UNAVAILABLE", `${cluster.name}: it has no nodes`);
-    for (const node of cluster.nodes) {
-      try {
-        return await askOne(node, ask, Math.max(1, untilMs - performance.now()));
-      } catch (error) {
-        if (!(error instanceof EngineError) || !TRY_NEXT.includes(error.code)) throw error;
-        last = error;
-      }
-    }
-    if (performance.now() + AGAIN_MS > untilMs) throw last;
-    await Bun.sleep(AGAIN_MS);
-  }
-}
+export const askKv = (cluster: ClientCluster, ask: KvAsk, timeoutMs: number): Promise<KvReply> =>
+  askInTurn(cluster, { timeoutMs, tryNext: TRY_NEXT, ask: (node, leftMs) => askOne(node, ask, leftMs) });
 
 async function askOne(node: ClientNode, { method, path, headers = {}, body }: KvAsk, timeoutMs: number): Promise<KvReply> {
-  const token: Record<string, string> = node.token === null ? {} : { authorization: `Bearer ${node.token}` };
-  const init = { method, headers: { ...headers, ...token }, signal: AbortSignal.timeout(timeoutMs), redirect: "error" } as const;
+  const init = { method, headers: { ...headers, ...tokenOf(node) }, signal: AbortSignal.timeout(timeoutMs), redirect: "error" } as const;
   const at = `${node.id} at ${node.admin}`;
   let answer: Response;
   let bytes: Uint8Array;
@@ -64,14 +46,4 @@ async function askOne(node: ClientNode, { method, path, headers = {}, body }: Kv
     return text === null || !/^[0-9]+$/.test(text) ? null : Number(text);
   };
   return { status: answer.status, body: bytes, header };
-}
-
-/** A request that nobody heard was not done; of another one nobody can tell. */
-export function brokenOff(at: string, method: string, cause: unknown): EngineError {
-  if (method === "GET" && cause instanceof EngineError) return cause;
-  const error = cause instanceof Error ? cause : new Error(String(cause));
-  const said = `${at}: ${error.message}`;
-  const code = "code" in error ? String(error.code) : "";
-  if (method === "GET" || UNHEARD.includes(code)) return new EngineError(error.name === "TimeoutError" ? "TIMEOUT" : "UNAVAILABLE", said, { cause });
-  return new EngineError("PAXOS_OUTCOME_UNKNOWN", said, { cause });
 }

@@ -5,7 +5,8 @@
  */
 import { concatBytes } from "../engine/base/bytes.ts";
 import { EngineError } from "../engine/base/errors.ts";
-import type { ClientNode } from "./cluster.ts";
+import { Silence } from "../engine/node/silence.ts";
+import { type ClientNode, tokenOf } from "./cluster.ts";
 import { boundedBody, type Fields, parseObject, toldError } from "./http-answer.ts";
 
 /** An error and its message. */
@@ -20,14 +21,14 @@ export type LinesOf = { readonly path: string /** Until the answer begins. */; r
 
 /** Throws UNAVAILABLE, TIMEOUT where nothing more came, or the node's own error, of its status or of its last line. */
 export async function* streamLines(node: ClientNode, { path, timeoutMs, signal }: LinesOf): AsyncGenerator<Fields> {
-  const silence = new Silence(timeoutMs);
-  const aborted = AbortSignal.any([signal, silence.signal]);
+  const late = new AbortController();
+  const silence = new Silence(timeoutMs, () => late.abort());
+  const aborted = AbortSignal.any([signal, late.signal]);
   try {
-    const headers: Record<string, string> = node.token === null ? {} : { authorization: `Bearer ${node.token}` };
-    const answer = await fetch(`${node.admin}${path}`, { headers, signal: aborted, redirect: "error" });
+    const answer = await fetch(`${node.admin}${path}`, { headers: tokenOf(node), signal: aborted, redirect: "error" });
     const at = `${node.id} at ${node.admin}`;
     if (!answer.ok) throw toldError(parseObject(await boundedBody(answer, at, ERROR_BYTES_MAX))) ?? new EngineError("FAILED", `${at}: HTTP ${answer.status}`);
-    for await (const line of linesOf(answer.body ?? new ReadableStream(), () => silence.heard())) {
+    for await (const line of linesOf(answer.body ?? new ReadableStream(), () => silence.heard(SILENCE_MS))) {
       const value = parseObject(line);
       if (value === null) throw new EngineError("FRAME_CORRUPT", `${at}: a line that is no JSON object`);
       const told = toldError(value);
@@ -38,36 +39,10 @@ export async function* streamLines(node: ClientNode, { path, timeoutMs, signal }
     if (signal.aborted) return;
     if (cause instanceof EngineError) throw cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
-    if (silence.signal.aborted) throw new EngineError("TIMEOUT", `${node.id} at ${node.admin} said nothing for ${silence.waitedMs} ms`, { cause });
+    if (late.signal.aborted) throw new EngineError("TIMEOUT", `${node.id} at ${node.admin} said nothing for ${silence.waitedMs} ms`, { cause });
     throw new EngineError("UNAVAILABLE", `${node.id} at ${node.admin}: ${reason}`, { cause });
   } finally {
     silence.end();
-  }
-}
-
-/** Aborts when nothing was heard for too long. */
-class Silence {
-  waitedMs: number;
-  private readonly controller = new AbortController();
-  private timer: ReturnType<typeof setTimeout>;
-
-  constructor(firstMs: number) {
-    this.waitedMs = firstMs;
-    this.timer = setTimeout(() => this.controller.abort(), firstMs);
-  }
-
-  get signal(): AbortSignal {
-    return this.controller.signal;
-  }
-
-  heard(): void {
-    this.end();
-    this.waitedMs = SILENCE_MS;
-    this.timer = setTimeout(() => this.controller.abort(), SILENCE_MS);
-  }
-
-  end(): void {
-    clearTimeout(this.timer);
   }
 }
 

@@ -3,23 +3,20 @@
  * can do it is not known, all are asked in turn until one did it; one that surely did nothing leaves it to the next. Not a
  * command itself.
  */
-import { EngineError } from "../engine/base/errors.ts";
-import type { ClientCluster, ClientNode } from "./cluster.ts";
+import { EngineError, type ErrorCode } from "../engine/base/errors.ts";
+import { askInTurn, brokenOff } from "./ask-in-turn.ts";
+import { type ClientCluster, type ClientNode, tokenOf } from "./cluster.ts";
 import { boundedBody, type Fields, parseObject, toldError } from "./http-answer.ts";
-import { brokenOff } from "./kv-client.ts";
 
 /** An answer says what was done, in a few fields. */
 const ANSWER_BYTES_MAX = 64 * 1_024;
 
 /** Another node may do what this one surely did not. */
-const TRY_NEXT: readonly string[] = ["PAXOS_NO_QUORUM", "NOT_READY", "UNAVAILABLE"];
-/** Between two rounds over all nodes. */
-const AGAIN_MS = 200;
+const TRY_NEXT: readonly ErrorCode[] = ["PAXOS_NO_QUORUM", "NOT_READY", "UNAVAILABLE"];
 
 /** Throws the node's error; PAXOS_OUTCOME_UNKNOWN where it may have been done. */
 export async function postNode(node: ClientNode, path: string, body: object, timeoutMs: number): Promise<Fields> {
-  const token: Record<string, string> = node.token === null ? {} : { authorization: `Bearer ${node.token}` };
-  const headers = { ...token, "content-type": "application/json" };
+  const headers = { ...tokenOf(node), "content-type": "application/json" };
   const at = `${node.id} at ${node.admin}`;
   let answer: Response;
   let bytes: Uint8Array;
@@ -43,19 +40,5 @@ export async function postNode(node: ClientNode, path: string, body: object, tim
 }
 
 /** The first node that does it. */
-export async function postCluster({ nodes, name }: ClientCluster, path: string, body: object, timeoutMs: number): Promise<Fields> {
-  const untilMs = performance.now() + timeoutMs;
-  for (;;) {
-    let last = new EngineError("UNAVAILABLE", `${name}: it has no nodes`);
-    for (const node of nodes) {
-      try {
-        return await postNode(node, path, body, Math.max(1, untilMs - performance.now()));
-      } catch (error) {
-        if (!(error instanceof EngineError) || !TRY_NEXT.includes(error.code)) throw error;
-        last = error;
-      }
-    }
-    if (performance.now() + AGAIN_MS > untilMs) throw last;
-    await Bun.sleep(AGAIN_MS);
-  }
-}
+export const postCluster = (cluster: ClientCluster, path: string, body: object, timeoutMs: number): Promise<Fields> =>
+  askInTurn(cluster, { timeoutMs, tryNext: TRY_NEXT, ask: (node, leftMs) => postNode(node, path, body, leftMs) });

@@ -22,6 +22,7 @@ import type { NodeConfig } from "./config.ts";
 import { type Disk, openDisk } from "./disk.ts";
 import { type Driver, openDriver } from "./driver.ts";
 import { lockFile } from "./lock.ts";
+import { Silence } from "./silence.ts";
 
 export type OfflineMode = "full" | "resume" | "delta";
 export type OfflinePlan = {
@@ -298,29 +299,4 @@ const FACTS = {
 /** A question through the pipe; one that finds nobody is as good as lost. */
 function carry(to: Pipe | undefined, from: NodeId, body: Request, answered: (answer: Answer) => void): void {
   to?.request(from, body).then(answered, () => {});
-}
-
-class Silence {
-  private readonly withinMs: number;
-  private readonly over: () => void;
-  /** What comes late arms nothing any more: the process is to end. */
-  private isOver = false;
-  private timer: ReturnType<typeof setTimeout>;
-
-  constructor(withinMs: number, over: () => void) {
-    this.withinMs = withinMs;
-    this.over = over;
-    this.timer = setTimeout(over, withinMs);
-  }
-
-  heard(): void {
-    if (this.isOver) return;
-    clearTimeout(this.timer);
-    this.timer = setTimeout(this.over, this.withinMs);
-  }
-
-  end(): void {
-    this.isOver = true;
-    clearTimeout(this.timer);
-  }
 }
