@@ -17,7 +17,7 @@ import type { RangeOptions, Store, StoreSnapshot } from "../store/types.ts";
 import type { Views } from "../sync/state.ts";
 import { changeFile, type FileCalls, fileCalls, fileList, fileRead, fileSize, insidePath } from "./file-changes.ts";
 import { JOURNAL_FILE, type JournalCalls, journalExists, makeJournal, openJournal } from "./journal.ts";
-import { type Mapping, mappingsOf, releasePages } from "./mapped-pages.ts";
+import { MappedPages } from "./mapped-pages.ts";
 
 export type DiskWrite = {
   readonly db: Db;
@@ -65,8 +65,8 @@ const DATABASES: Readonly<Record<EnvironmentName, readonly LmdbName[]>> = { stor
 /** Room for what is already promised: merging and trimming write before they free. */
 const NEARLY_FULL_SHARE = 0.05;
 const NEARLY_FULL_BYTES = 1_024 ** 3;
-/** Between two times that pages read so far are let go: a few thousand of them at full speed. */
-const RELEASE_MS = 100;
+/** Rows taken to be read of a range that has no limit: most are of a few. */
+const RANGE_READS = 4;
 /** Asked for beyond the bytes of a write that has both parts, so that its files do not fail after its batch is stored. */
 const SPARE_BYTES = 4 * 1_024 * 1_024;
 
@@ -91,9 +91,7 @@ class RealDisk implements Disk {
   private readonly environments = new Map<EnvironmentName, Environment<LmdbName>>();
   private accepts: Store | null = null;
   private readonly writing = new Set<Promise<void>>();
-  /** Of the environments, while they are open. */
-  private readonly mappings: Mapping[] = [];
-  private releasing: NodeJS.Timeout | null = null;
+  private readonly pages = new MappedPages();
   private dead: EngineError | null = null;
   private closed = false;
 
@@ -108,30 +106,20 @@ class RealDisk implements Disk {
   environment(name: EnvironmentName): Environment<LmdbName> {
     let found = this.environments.get(name);
     if (found === undefined) {
-      const file = join(this.dir, name, "data.mdb");
-      const others = mappingsOf(file).map(({ start }) => start);
-      found = openEnvironmentSync(join(this.dir, name), DATABASES[name], { create: this.create || name === "small" });
+      found = this.pages.opening(join(this.dir, name, "data.mdb"), () =>
+        openEnvironmentSync<LmdbName>(join(this.dir, name), DATABASES[name], { create: this.create || name === "small" }),
+      );
       if (this.paranoid && name === "store") found = mirrorEnvironment<LmdbName>(found, ["replicated"]);
       this.environments.set(name, found);
-      this.mappings.push(...mappingsOf(file).filter(({ start }) => !others.includes(start)));
     }
     return found;
   }
 
-  /** What is read stays resident until then, in this process alone. */
-  private releaseSoon(): void {
-    this.releasing ??= setTimeout(() => {
-      this.releasing = null;
-      for (const mapping of this.mappings) releasePages(mapping);
-    }, RELEASE_MS).unref();
-  }
-
   snapshot(): Snapshot & Disposable {
     this.checkOpen();
-    this.releaseSoon();
     const open = (name: EnvironmentName): EnvironmentSnapshot<LmdbName> | null =>
       name === "small" && !existsSync(join(this.dir, name)) ? null : this.environment(name).snapshot();
-    return new DiskSnapshot(this.dir, open, () => this.journal().snapshot());
+    return new DiskSnapshot(this.dir, open, () => this.journal().snapshot(), this.pages);
   }
 
   private journal(): Store {
@@ -145,7 +133,7 @@ class RealDisk implements Disk {
     const read = (view: number): StoreSnapshot => {
       const found = open.get(view);
       invariant(found !== undefined, `view ${view} of ${this.dir} is read while it is open`);
-      this.releaseSoon();
+      this.pages.reading(RANGE_READS);
       return found;
     };
     return {
@@ -189,7 +177,7 @@ class RealDisk implements Disk {
     if (hasBatch && files.length > 0) this.requireRoom(batch, files);
     invariant(local.length === 0 || db === "replicated", "local rows go beside replicated ones");
     const batches = local.length === 0 ? { [db]: batch } : { [db]: batch, local };
-    if (hasBatch) await this.orDie(() => this.environment(ENVIRONMENTS[db]).commit(batches, wroteAt), true);
+    if (hasBatch) await this.orDie(() => this.pages.whileWriting(() => this.environment(ENVIRONMENTS[db]).commit(batches, wroteAt)), true);
     // With a stored batch a lack of space is final too: "full" would say that nothing of this write is there.
     for (const change of files) await this.orDie(() => changeFile(this.dir, change, this.calls), !hasBatch);
   }
@@ -232,9 +220,7 @@ class RealDisk implements Disk {
 
   async close(): Promise<void> {
     this.closed = true;
-    if (this.releasing !== null) clearTimeout(this.releasing);
-    this.releasing = null;
-    this.mappings.length = 0;
+    this.pages.close();
     await Promise.all(this.writing);
     for (const environment of this.environments.values()) await environment.close();
     this.environments.clear();
@@ -251,29 +237,35 @@ class DiskSnapshot implements Snapshot, Disposable {
   private readonly dir: string;
   private readonly open: (name: EnvironmentName) => EnvironmentSnapshot<LmdbName> | null;
   private readonly openAccepts: () => StoreSnapshot;
+  private readonly pages: MappedPages;
   private readonly opened = new Map<EnvironmentName, EnvironmentSnapshot<LmdbName> | null>();
   private accepts: StoreSnapshot | null = null;
   private closed = false;
 
-  constructor(dir: string, open: (name: EnvironmentName) => EnvironmentSnapshot<LmdbName> | null, openAccepts: () => StoreSnapshot) {
+  constructor(dir: string, open: (name: EnvironmentName) => EnvironmentSnapshot<LmdbName> | null, openAccepts: () => StoreSnapshot, pages: MappedPages) {
     this.dir = dir;
+    this.pages = pages;
     this.open = open;
     this.openAccepts = openAccepts;
   }
 
   get(db: Db, key: Uint8Array): Uint8Array | undefined {
+    this.pages.reading(1);
     return this.store(db)?.get(key);
   }
 
   peek(db: Db, key: Uint8Array): Uint8Array | undefined {
+    this.pages.reading(1);
     return this.store(db)?.peek(key);
   }
 
   wroteAt(db: Db, key: Uint8Array): number | undefined {
+    this.pages.reading(1);
     return this.store(db)?.wroteAt(key);
   }
 
   range(db: Db, from: Uint8Array, to: Uint8Array, options?: RangeOptions): Iterable<readonly [Uint8Array, Uint8Array]> {
+    this.pages.reading(options?.limit ?? RANGE_READS);
     return this.store(db)?.iterate(from, to, options) ?? [];
   }
 
