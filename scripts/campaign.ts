@@ -289,7 +289,7 @@ function kvLines(row: Row): readonly string[] {
 
 type BenchTotal = { readonly ratios?: Readonly<Record<string, { readonly median: number; readonly best: number }>> };
 type BenchRow = Readonly<Record<"entriesPerSecond" | "cpuMicrosPerEntry" | "peakMemoryBytes", number>> & {
-  readonly submitToSignedMs?: { readonly p50: number; readonly p99: number };
+  readonly submitToSignedMs?: { readonly p50Ms: number; readonly p99Ms: number };
   readonly tenths?: readonly { readonly entries: number; readonly peakMemoryBytes: number }[];
 };
 
@@ -302,6 +302,6 @@ function benchLine(row: Row): string {
   const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 20);
   const memory =
     tenths === undefined ? `${mebibytes(peakMemoryBytes)} MiB` : `${tenths.map((each) => mebibytes(each.peakMemoryBytes)).join(" ")} MiB by tenths`;
-  const late = submitToSignedMs === undefined ? "" : `, submit to signed p50 ${submitToSignedMs.p50} ms, p99 ${submitToSignedMs.p99} ms`;
+  const late = submitToSignedMs === undefined ? "" : `, submit to signed p50 ${submitToSignedMs.p50Ms} ms, p99 ${submitToSignedMs.p99Ms} ms`;
   return `round ${row["round"]} ${row["who"]}: ${Math.round(entriesPerSecond)} entries/s, ${cpuMicrosPerEntry.toFixed(1)} µs CPU an entry, ${memory}${late}`;
 }

@@ -5,9 +5,10 @@
  */
 import { EngineError } from "../engine/base/errors.ts";
 import type { BenchCluster, BenchNode } from "./bench-cluster.ts";
+import { type Waits, waitsOf } from "./bench-figures.ts";
 
 /** What a number of clients got done. */
-export type Rate = { readonly perSecond: number; readonly p50Ms: number; readonly p99Ms: number };
+export type Rate = Waits & { readonly perSecond: number };
 export const MEASURED = ["put1", "put64", "read1", "read64"] as const;
 export type Measured = (typeof MEASURED)[number];
 export type KvNumbers = Readonly<Record<Measured, Rate>>;
@@ -63,13 +64,7 @@ async function measure(load: Load, clients: number, operation: Operation): Promi
     }
   };
   await Promise.all(Array.from({ length: clients }, client));
-  return { perSecond: took.length / load.seconds, ...percentiles(took) };
-}
-
-export function percentiles(values: readonly number[]): { readonly p50Ms: number; readonly p99Ms: number } {
-  const sorted = values.toSorted((a, b) => a - b);
-  const at = (share: number): number => Math.round((sorted[Math.floor(share * (sorted.length - 1))] ?? 0) * 1_000) / 1_000;
-  return { p50Ms: at(0.5), p99Ms: at(0.99) };
+  return { perSecond: took.length / load.seconds, ...waitsOf(took) };
 }
 
 async function ask(

@@ -4,8 +4,10 @@
  * code for either, and a store to compare with; the sides take turns, and figures are medians with their spread.
  */
 import { EngineError } from "../engine/base/errors.ts";
+import { runBeside } from "./bench-beside.ts";
 import { BenchCluster } from "./bench-cluster.ts";
-import { type KvNumbers, killLeader, leaderOf, loadKv, MEASURED, type Measured, percentiles, type Rate } from "./bench-kv-load.ts";
+import { hundredths, median, type Waits, waitsOf } from "./bench-figures.ts";
+import { type KvNumbers, killLeader, leaderOf, loadKv, MEASURED, type Measured, type Rate } from "./bench-kv-load.ts";
 import type { Context } from "./spec.ts";
 import { formatTable } from "./table.ts";
 
@@ -57,34 +59,22 @@ async function ownSide(ctx: KvContext, kills: number): Promise<Side> {
 // ------------------------------------------------------------------ the other program
 
 /** One run of it: with $BENCH_NODES it loads those, else the store that it brings. */
-async function runProgram({ options, signal }: KvContext, text: string, more: Readonly<Record<string, string>>): Promise<Side> {
+async function runProgram({ options, signal }: KvContext, command: string, more: Readonly<Record<string, string>>): Promise<Side> {
   const { bytes, seconds, via } = options;
-  const env = { ...process.env, BENCH_SECONDS: String(seconds), BENCH_BYTES: String(bytes), BENCH_VIA: via, ...more };
-  const child = Bun.spawn(["/bin/sh", "-c", text], { stdin: "ignore", stdout: "pipe", stderr: "inherit", env });
-  const stop = (): void => child.kill("SIGTERM");
-  signal.addEventListener("abort", stop, { once: true });
-  const [stdout, status] = await Promise.all([child.stdout.text(), child.exited]);
-  signal.removeEventListener("abort", stop);
-  signal.throwIfAborted();
-  const side = status === 0 ? parseSide(stdout.trimEnd().split("\n").at(-1) ?? "") : null;
-  if (side === null) throw new EngineError("BAD_OPTION", `--beside ${text}: ended with ${status}, and no line with ${MEASURED.join(", ")}, peer and killedMs`);
-  return side;
+  const env = { BENCH_SECONDS: String(seconds), BENCH_BYTES: String(bytes), BENCH_VIA: via, ...more };
+  return runBeside({ command, env, signal, wants: `${MEASURED.join(", ")}, peer and killedMs`, read: readSide });
 }
 
-function parseSide(line: string): Side | null {
-  try {
-    const value = JSON.parse(line) as Side;
-    const isWhole = typeof value.peer === "string" && Array.isArray(value.killedMs) && MEASURED.every((key) => Number.isFinite(value[key].perSecond));
-    return isWhole ? value : null;
-  } catch {
-    return null; // the caller says what was wanted
-  }
+function readSide(value: unknown): Side | null {
+  const side = value as Partial<Side> | null; // checked here
+  const isWhole = typeof side?.peer === "string" && Array.isArray(side.killedMs) && MEASURED.every((key) => Number.isFinite(side[key]?.perSecond));
+  return isWhole ? (side as Side) : null;
 }
 
 // ------------------------------------------------------------------ what it comes to
 
 type Spread = { readonly median: number; readonly least: number; readonly most: number };
-type Killed = { readonly times: number; readonly p50Ms: number; readonly p99Ms: number };
+type Killed = Waits & { readonly times: number };
 type Summary = Readonly<Record<Measured, Spread>> & { readonly peer: string; readonly killed: Killed | null };
 /** Ours ÷ theirs, of medians. */
 type Totals = { readonly cairn: Summary; readonly peer?: Summary; readonly ratios?: Readonly<Record<Measured, number>> };
@@ -93,17 +83,16 @@ function totals(ours: readonly Side[], theirs: readonly Side[]): Totals {
   const cairn = summary(ours);
   if (theirs.length === 0) return { cairn };
   const peer = summary(theirs);
-  return { cairn, peer, ratios: byKey((key) => Math.round((100 * cairn[key].median) / peer[key].median) / 100) };
+  return { cairn, peer, ratios: byKey((key) => hundredths(cairn[key].median / peer[key].median)) };
 }
 
 function summary(sides: readonly Side[]): Summary {
   const killedMs = sides.flatMap((side) => side.killedMs);
   const spreadOf = (key: Measured): Spread => {
-    const sorted = sides.map((side) => side[key].perSecond).sort((a, b) => a - b);
-    const [low, high] = [sorted[(sorted.length - 1) >> 1] ?? 0, sorted[sorted.length >> 1] ?? 0];
-    return { median: Math.round((low + high) / 2), least: Math.round(sorted[0] ?? 0), most: Math.round(sorted.at(-1) ?? 0) };
+    const rates = sides.map((side) => side[key].perSecond);
+    return { median: Math.round(median(rates)), least: Math.round(Math.min(...rates)), most: Math.round(Math.max(...rates)) };
   };
-  const killed = killedMs.length === 0 ? null : { times: killedMs.length, ...percentiles(killedMs) };
+  const killed = killedMs.length === 0 ? null : { times: killedMs.length, ...waitsOf(killedMs) };
   return { peer: sides[0]?.peer ?? "", ...byKey(spreadOf), killed };
 }
 

@@ -13,6 +13,7 @@ import { rows } from "../engine/merge/records.ts";
 import { loadNode } from "../engine/node/config.ts";
 import { openDisk } from "../engine/node/disk.ts";
 import { BenchCluster, type BenchNode, type Reached } from "./bench-cluster.ts";
+import { hundredths, type Waits, waitsOf } from "./bench-figures.ts";
 import { type Load, submitAll, timeSingles } from "./bench-load.ts";
 import { ownCpuMicros, type Usage, UsageWatch } from "./bench-usage.ts";
 
@@ -36,7 +37,6 @@ export type MergeBench = MergeSettings & {
 
 /** A tenth of the way: what the cluster had taken so far; memory is the largest process's peak within that tenth. */
 type Tenth = { readonly entries: number; readonly seconds: number; readonly cpuMicrosPerEntry: number; readonly peakMemoryBytes: number };
-type Percentiles = { readonly p50: number; readonly p99: number };
 
 /** The keys that both sides of a comparison have come first. */
 export type MergeNumbers = {
@@ -58,8 +58,8 @@ export type MergeNumbers = {
   readonly peakMemoryBytesByPart: Readonly<Record<string, number>>;
   readonly writtenBytesPerEntry: number;
   readonly tenths: readonly Tenth[];
-  readonly addMs: Percentiles;
-  readonly submitToSignedMs: Percentiles;
+  readonly addMs: Waits;
+  readonly submitToSignedMs: Waits;
   readonly fsck: Readonly<Record<string, string>>;
   readonly loadBefore: number;
   readonly loadAfter: number;
@@ -85,7 +85,7 @@ export async function runMergeRound(bench: MergeBench): Promise<MergeRound> {
   bench.note("fsck of a frontend, then of each disk");
   const fsck = await checkAll(bench, cluster);
   if (Object.values(fsck).some((verdict) => verdict !== "ok")) return { verified: false, fsck };
-  return { ...measured, addMs: percentiles(singles.addMs), submitToSignedMs: percentiles(singles.signedMs), fsck, loadBefore, loadAfter };
+  return { ...measured, addMs: waitsOf(singles.addMs), submitToSignedMs: waitsOf(singles.signedMs), fsck, loadBefore, loadAfter };
 }
 
 // ------------------------------------------------------------------ the race
@@ -107,13 +107,13 @@ async function measure(bench: MergeBench, cluster: BenchCluster, watch: UsageWat
     if (tenthOf(entries) === tenthOf(tenths.at(-1)?.entries ?? 0)) return;
     const { cpuMicrosPerEntry } = costs(before, watch.byPart(), entries);
     const { part, bytes: peakMemoryBytes } = watch.peakSinceLast();
-    tenths.push({ entries, seconds: round(sinceSeconds), cpuMicrosPerEntry, peakMemoryBytes });
+    tenths.push({ entries, seconds: hundredths(sinceSeconds), cpuMicrosPerEntry, peakMemoryBytes });
     bench.note(
       `${entries} published after ${sinceSeconds.toFixed(1)} s, ${cpuMicrosPerEntry} µs CPU an entry, largest process ${part} with ${mebibytes(peakMemoryBytes)} MiB`,
     );
   });
   const { parts, cpuMicrosPerEntry, peakMemoryBytes, writtenBytesPerEntry } = costs(before, watch.byPart(), bench.entries);
-  const rate = (stage: Stage): number => round(bench.entries / seconds[stage]);
+  const rate = (stage: Stage): number => hundredths(bench.entries / seconds[stage]);
   return {
     entries: bench.entries,
     bytes: bench.bytes,
@@ -131,8 +131,8 @@ async function measure(bench: MergeBench, cluster: BenchCluster, watch: UsageWat
       signed: rate("signed"),
       published: rate("published"),
     },
-    clientCpuMicrosPerEntry: round((ownCpuMicros() - clientBefore) / bench.entries),
-    cpuMicrosPerEntryByPart: Object.fromEntries([...parts].map(([part, usage]) => [part, round(usage.cpuMicros / bench.entries)])),
+    clientCpuMicrosPerEntry: hundredths((ownCpuMicros() - clientBefore) / bench.entries),
+    cpuMicrosPerEntryByPart: Object.fromEntries([...parts].map(([part, usage]) => [part, hundredths(usage.cpuMicros / bench.entries)])),
     peakMemoryBytesByPart: Object.fromEntries([...parts].map(([part, usage]) => [part, usage.peakBytes])),
     writtenBytesPerEntry,
     tenths,
@@ -187,17 +187,10 @@ function costs(before: ReadonlyMap<string, Usage>, after: ReadonlyMap<string, Us
     writtenBytes += spent.writtenBytes;
     peakMemoryBytes = Math.max(peakMemoryBytes, usage.peakBytes);
   }
-  return { parts, cpuMicrosPerEntry: round(cpuMicros / entries), peakMemoryBytes, writtenBytesPerEntry: round(writtenBytes / entries) };
+  return { parts, cpuMicrosPerEntry: hundredths(cpuMicros / entries), peakMemoryBytes, writtenBytesPerEntry: hundredths(writtenBytes / entries) };
 }
 
 const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 20);
-const round = (value: number): number => Math.round(value * 100) / 100;
-
-function percentiles(values: readonly number[]): Percentiles {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = (share: number): number => round(sorted[Math.min(sorted.length - 1, Math.ceil(sorted.length * share) - 1)] ?? 0);
-  return { p50: at(0.5), p99: at(0.99) };
-}
 
 // ------------------------------------------------------------------ the fsck
 

@@ -6,14 +6,14 @@
 import { readFileSync } from "node:fs";
 import { EngineError } from "../engine/base/errors.ts";
 import { BenchCluster, type BenchNode } from "./bench-cluster.ts";
-import { leaderOf, percentiles } from "./bench-kv-load.ts";
+import { hundredths, median, type Waits, waitsOf } from "./bench-figures.ts";
+import { leaderOf } from "./bench-kv-load.ts";
 import { type Fields, fieldsOf } from "./http-answer.ts";
 import type { Context } from "./spec.ts";
 import { formatTable } from "./table.ts";
 
 export type SyncOptions = Readonly<Record<"keys" | "bytes" | "rounds" | "seconds", number>>;
 type SyncContext = Pick<Context, "signal" | "note" | "answer"> & { readonly options: SyncOptions };
-type Waits = { readonly p50Ms: number; readonly p99Ms: number };
 
 export type SyncRound = {
   readonly seconds: number;
@@ -46,13 +46,13 @@ export async function benchSync(ctx: SyncContext): Promise<void> {
     done.push(result);
     await ctx.answer({ event: "round", round, settings, ...result }, `${round} ${roundText(result)}`);
   }
-  const median = (pick: (round: SyncRound) => number): number => middle(done.map(pick));
+  const middle = (pick: (round: SyncRound) => number): number => hundredths(median(done.map(pick)));
   const total = {
-    payloadMiBPerSecond: median((each) => each.payloadMiBPerSecond),
-    providerGrowthMiB: median((each) => each.providerGrowthMiB),
-    idleP99Ms: median(({ idle }) => idle.p99Ms),
-    duringP99Ms: median(({ during }) => during.p99Ms),
-    p99Ratio: median(({ idle, during }) => during.p99Ms / Math.max(idle.p99Ms, 0.001)),
+    payloadMiBPerSecond: middle((each) => each.payloadMiBPerSecond),
+    providerGrowthMiB: middle((each) => each.providerGrowthMiB),
+    idleP99Ms: middle(({ idle }) => idle.p99Ms),
+    duringP99Ms: middle(({ during }) => during.p99Ms),
+    p99Ratio: middle(({ idle, during }) => during.p99Ms / Math.max(idle.p99Ms, 0.001)),
   };
   const rows = [Object.keys(total), Object.values(total)];
   await ctx.answer({ event: "total", settings, ...total }, formatTable(rows));
@@ -117,7 +117,7 @@ async function whileWriting({ admin }: BenchNode, signal: AbortSignal, work: () 
     isOver = true;
   }
   await writing;
-  return percentiles(took);
+  return waitsOf(took);
 }
 
 /** From the wish until it has applied what the leader had when its flag fell. */
@@ -177,13 +177,6 @@ function residentBytes(pid: number): number {
   } catch {
     return 0; // it ended, or this system does not tell
   }
-}
-
-const hundredths = (value: number): number => Math.round(value * 100) / 100;
-
-function middle(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return hundredths(((sorted[(sorted.length - 1) >> 1] ?? 0) + (sorted[sorted.length >> 1] ?? 0)) / 2);
 }
 
 const roundText = ({ seconds, payloadMiBPerSecond, provider, providerGrowthMiB, idle, during }: SyncRound): string =>

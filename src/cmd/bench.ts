@@ -5,6 +5,7 @@
  */
 import { availableParallelism } from "node:os";
 import { EngineError, errorTable } from "../engine/base/errors.ts";
+import { hundredths, median } from "./bench-figures.ts";
 import type { MergeNumbers, MergeRound, MergeSettings } from "./bench-merge.ts";
 import { type CommandSpec, type Context, command } from "./spec.ts";
 import { formatTable } from "./table.ts";
@@ -93,30 +94,20 @@ async function checkOptions(
 // ------------------------------------------------------------------ the other program
 
 async function runPeer(
-  text: string,
+  command: string,
   { entries, bytes, warmUp }: Pick<MergeSettings, "entries" | "bytes" | "warmUp">,
   signal: AbortSignal,
 ): Promise<PeerNumbers> {
-  const env = { ...process.env, BENCH_ENTRIES: String(entries), BENCH_WARM_UP: String(warmUp), BENCH_BYTES: String(bytes), BENCH_COPIES: "2" };
-  const child = Bun.spawn(["/bin/sh", "-c", text], { stdin: "ignore", stdout: "pipe", stderr: "inherit", env });
-  const stop = (): void => child.kill("SIGTERM");
-  signal.addEventListener("abort", stop, { once: true });
-  const [stdout, status] = await Promise.all([child.stdout.text(), child.exited]);
-  signal.removeEventListener("abort", stop);
-  signal.throwIfAborted();
-  const peer = status === 0 ? parsePeer(stdout.trimEnd().split("\n").at(-1) ?? "") : null;
-  if (peer === null) throw new EngineError("BAD_OPTION", `--beside ${text}: ended with ${status}, and no line with ${COMPARED.join(", ")} and verified:true`);
-  if (peer.entries !== entries) throw new EngineError("BAD_OPTION", `--beside ${text}: did ${peer.entries} entries, asked for ${entries}`);
+  const { runBeside } = await import("./bench-beside.ts");
+  const env = { BENCH_ENTRIES: String(entries), BENCH_WARM_UP: String(warmUp), BENCH_BYTES: String(bytes), BENCH_COPIES: "2" };
+  const peer = await runBeside({ command, env, signal, wants: `${COMPARED.join(", ")} and verified:true`, read: readPeer });
+  if (peer.entries !== entries) throw new EngineError("BAD_OPTION", `--beside ${command}: did ${peer.entries} entries, asked for ${entries}`);
   return peer;
 }
 
-function parsePeer(line: string): PeerNumbers | null {
-  try {
-    const value = JSON.parse(line) as PeerNumbers;
-    return value.verified === true && [...COMPARED, "entries" as const].every((key) => Number.isFinite(value[key])) ? value : null;
-  } catch {
-    return null; // the caller says what was wanted
-  }
+function readPeer(value: unknown): PeerNumbers | null {
+  const peer = value as PeerNumbers | null; // checked here
+  return peer?.verified === true && [...COMPARED, "entries" as const].every((key) => Number.isFinite(peer[key])) ? peer : null;
 }
 
 // ------------------------------------------------------------------ what it comes to
@@ -135,15 +126,13 @@ function totals(ours: readonly MergeNumbers[], theirs: readonly PeerNumbers[]): 
 
 function summary(rounds: readonly Readonly<Record<Compared, number>>[]): Summary {
   return byKey((key) => {
-    const sorted = rounds.map((each) => each[key]).sort((a, b) => a - b);
-    const [low, high] = [sorted[(sorted.length - 1) >> 1] ?? 0, sorted[sorted.length >> 1] ?? 0];
-    return { median: hundredths((low + high) / 2), best: (key === "entriesPerSecond" ? sorted.at(-1) : sorted[0]) ?? 0 };
+    const values = rounds.map((each) => each[key]);
+    return { median: hundredths(median(values)), best: key === "entriesPerSecond" ? Math.max(...values) : Math.min(...values) };
   });
 }
 
 const byKey = <T>(make: (key: Compared) => T): Readonly<Record<Compared, T>> =>
   Object.fromEntries(COMPARED.map((key) => [key, make(key)])) as Readonly<Record<Compared, T>>;
-const hundredths = (value: number): number => Math.round(value * 100) / 100;
 
 function totalRows({ cairn, peer, ratios }: Totals): unknown[][] {
   const rowOf = (name: string, { entriesPerSecond, cpuMicrosPerEntry, peakMemoryBytes }: Summary, memoryUnit: number): unknown[][] =>
@@ -170,7 +159,7 @@ function roundText(round: number, result: MergeRound): string {
     `${round} cairn  ${compareText(result)}, ${result.writtenBytesPerEntry} bytes written an entry, load ${result.loadBefore.toFixed(1)} to ${result.loadAfter.toFixed(1)}`,
     `  entries/s until ${rates.join(", ")}`,
     `  CPU µs/entry ${parts.join(", ")}; client ${result.clientCpuMicrosPerEntry}`,
-    `  add p50 ${result.addMs.p50} ms, p99 ${result.addMs.p99} ms; submit to signed p50 ${result.submitToSignedMs.p50} ms, p99 ${result.submitToSignedMs.p99} ms`,
+    `  add p50 ${result.addMs.p50Ms} ms, p99 ${result.addMs.p99Ms} ms; submit to signed p50 ${result.submitToSignedMs.p50Ms} ms, p99 ${result.submitToSignedMs.p99Ms} ms`,
     `  fsck: ${verdicts.join(", ")}`,
   ].join("\n");
 }

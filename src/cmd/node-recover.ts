@@ -3,12 +3,11 @@
  * what only the lost ones held. Refused while enough members are there to decide, and where another survivor has come further.
  * The others begin anew afterwards, with `cairn node replace`.
  */
-import { join } from "node:path";
 import { readU64be } from "../engine/base/bytes.ts";
 import { EngineError } from "../engine/base/errors.ts";
-import { JOURNAL_FILE, openJournal } from "../engine/node/journal.ts";
 import type { RecoveryPlan } from "../engine/node/recover-node.ts";
 import { acceptsKeys } from "../engine/store/keys.ts";
+import type { StoreSnapshot } from "../engine/store/types.ts";
 import { askNodes, type ClientCluster, resolveCluster } from "./cluster.ts";
 import { command } from "./spec.ts";
 import { nodeFolder, withDatabases } from "./store-open.ts";
@@ -60,31 +59,23 @@ async function mustBeNewest(cluster: ClientCluster, { id, last, accepted, leavin
   return others.nodes.flatMap((node) => (node.dir === null ? [node.id] : []));
 }
 
-/** Of a node that does not run: its journal belongs to one process. */
-async function topAccepted(dir: string): Promise<number> {
-  const journal = openJournal(join(dir, JOURNAL_FILE));
-  try {
-    using snap = journal.snapshot();
-    const [newest] = snap.iterate(acceptsKeys.accepted(0), acceptsKeys.accepted(Number.MAX_SAFE_INTEGER), { reverse: true, limit: 1 });
-    return newest === undefined ? 0 : (readU64be(newest[0], newest[0].length - 8) ?? 0);
-  } finally {
-    await journal.close();
-  }
-}
-
 /** The newest version that a folder holds, chosen or accepted; one that is lost has nothing. */
 async function topIn(dir: string | null): Promise<number> {
   if (dir === null) return 0;
   const { historyOf } = await import("../engine/store/versions.ts");
   try {
-    const accepted = await topAccepted(dir);
-    return await withDatabases(dir, ["replicated"], async ([replicated]) =>
-      Math.max(accepted, replicated === undefined ? 0 : historyOf(replicated.snapshot).last),
+    return await withDatabases(dir, ["replicated", "accepts"], async (databases) =>
+      Math.max(...databases.map(({ db, snapshot }) => (db === "accepts" ? topAccepted(snapshot) : historyOf(snapshot).last))),
     );
   } catch (error) {
     if (error instanceof EngineError) return 0; // missing, cut off or damaged: it is what is given up
     throw error;
   }
+}
+
+function topAccepted(accepts: StoreSnapshot): number {
+  const [newest] = accepts.iterate(acceptsKeys.accepted(0), acceptsKeys.accepted(Number.MAX_SAFE_INTEGER), { reverse: true, limit: 1 });
+  return newest === undefined ? 0 : (readU64be(newest[0], newest[0].length - 8) ?? 0);
 }
 
 function planText({ id, last, accepted, leaving }: RecoveryPlan, dir: string, unseen: readonly string[]): string {

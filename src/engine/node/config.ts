@@ -9,6 +9,7 @@ import { equalBytes, fromHex, toHex, utf8 } from "../base/bytes.ts";
 import { EngineError } from "../base/errors.ts";
 import { HASH_BYTES, type LogId, NODE_ID_PATTERN, type NodeId, nodeId } from "../base/ids.ts";
 import type { MergeConfig } from "../merge/config.ts";
+import type { Member as Voter } from "../paxos/cluster-map.ts";
 import { derivedSeed, keyPairOf, parsePublicKey, publicKeyText } from "../wire/identity.ts";
 import { BIRTH_BYTES } from "./birth.ts";
 import { type Endpoint, endpointText, isLoopback, parseEndpoint } from "./endpoint.ts";
@@ -135,6 +136,9 @@ export async function loadNode(dir: string): Promise<NodeConfig> {
   };
   return { dir, clusterId, self, members, ...listening, seed, merge, syncMode, settings: file.settings };
 }
+
+/** The members as Paxos knows them before its first version: their order of rank is that of their numbers. */
+export const votersOf = ({ members }: NodeConfig): Voter[] => members.map(({ name, number, birth }) => ({ id: name, number, rank: number, birth }));
 
 /** Origin of the log `main` where none is configured. */
 export const defaultOrigin = (clusterId: Uint8Array): string => `cairn/${toHex(clusterId.subarray(0, 4))}`;

@@ -22,7 +22,7 @@ import { hashAt, historyIn, lastOp, replicatedOf, versionOps, ZERO_HASH } from "
 import { isFlagged } from "../sync/records.ts";
 import type { RequestOf } from "../wire/messages.ts";
 import { birthOf } from "./birth.ts";
-import type { NodeConfig } from "./config.ts";
+import { type NodeConfig, votersOf } from "./config.ts";
 import { type Disk, openDisk } from "./disk.ts";
 import { lockFile } from "./lock.ts";
 
@@ -40,9 +40,6 @@ export type Recovery = AsyncDisposable & {
   readonly plan: RecoveryPlan /** Returns the version from which on this member decides alone. */;
   run(): Promise<number>;
 };
-
-/** Says which run of what proposed a version, as every proposal does. */
-const PROPOSER_KEY = utf8("paxos/proposer");
 
 /** Opens the folder under its node's lock. Throws NODE_RUNNING, NOT_READY, PAXOS_REGRESSED. */
 export async function openRecovery(node: NodeConfig): Promise<Recovery> {
@@ -84,7 +81,7 @@ function acceptedAbove(snap: Snapshot, last: number): Entry[] {
 function membersOf(node: NodeConfig, snap: Snapshot): readonly Member[] {
   const raw = snap.get("replicated", replicatedKeys.clusterMap());
   if (raw !== undefined) return decodeMap(raw).members;
-  return configMap(node.members.map(({ name, number, birth }) => ({ id: name, number, rank: number, birth }))).members;
+  return votersOf(node);
 }
 
 async function recover(node: NodeConfig, disk: Disk, { last, leaving }: RecoveryPlan): Promise<number> {
@@ -114,8 +111,7 @@ async function settleMap(node: NodeConfig, disk: Disk): Promise<void> {
   const birth = birthOf(disk, node.dir);
   await decide(node, disk, (view, version) => {
     const found = view.get(replicatedKeys.clusterMap());
-    const map =
-      found === null ? configMap(node.members.map(({ name, number, birth: own }) => ({ id: name, number, rank: number, birth: own }))) : decodeMap(found.value);
+    const map = found === null ? configMap(votersOf(node)) : decodeMap(found.value);
     const self = memberOf(map, node.self.name);
     if (self === null) throw new EngineError("UNKNOWN_NODE", `${node.self.name} is no member any more: ${map.members.map(({ id }) => id).join(", ")} are`);
     if (found !== null && compareBytes(self.birth, birth) === 0) return [];
@@ -136,7 +132,10 @@ async function decide(node: NodeConfig, disk: Disk, operationsOf: (view: View, v
       range: () => [],
     };
     const changes = operationsOf(view, last + 1);
-    const signed: Op[] = [...changes, { op: "put", key: PROPOSER_KEY, value: utf8(`recovered by ${node.self.name}, disk ${birthOf(disk, node.dir).toHex()}`) }];
+    const signed: Op[] = [
+      ...changes,
+      { op: "put", key: replicatedKeys.proposer(), value: utf8(`recovered by ${node.self.name}, disk ${birthOf(disk, node.dir).toHex()}`) },
+    ];
     const prev = last === 0 ? null : hashAt(replicatedOf(snap), last);
     return { version: last + 1, operations: changes.length === 0 ? [] : signed, batch: encodeBatch(signed, prev) };
   })();

@@ -18,7 +18,7 @@ import { explain, type SyncStatus, statusOf } from "../sync/status.ts";
 import { mustAbstain } from "../sync/sync.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import { birthOf } from "./birth.ts";
-import type { NodeConfig } from "./config.ts";
+import { type NodeConfig, votersOf } from "./config.ts";
 import type { Disk } from "./disk.ts";
 import { type Driver, openDriver } from "./driver.ts";
 import { MemberLinks } from "./hosting.ts";
@@ -170,8 +170,7 @@ class AppliedReplica implements AppliedStore, PinnedStore {
 }
 
 function paxosConfig(node: NodeConfig, birth: Uint8Array): PaxosConfig {
-  const members = node.members.map(({ name, number, birth: voting }) => ({ id: name, number, rank: number, birth: voting }));
-  return { cluster: node.clusterId.slice(0, CLUSTER_BYTES), self: node.self.name, birth, members, timing: PAXOS_TIMING, keepCount: KEEP_COUNT };
+  return { cluster: node.clusterId.slice(0, CLUSTER_BYTES), self: node.self.name, birth, members: votersOf(node), timing: PAXOS_TIMING, keepCount: KEEP_COUNT };
 }
 
 function syncConfig({ cluster, self, birth, members }: PaxosConfig, mode: SyncConfig["mode"]): SyncConfig {

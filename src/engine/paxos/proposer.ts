@@ -9,6 +9,7 @@ import type { Op } from "../base/effects.ts";
 import type { NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
 import { encodeBatch, encodedBatchBytes } from "../store/batch.ts";
+import { replicatedKeys } from "../store/keys.ts";
 import { type AnswerOf, refused } from "../wire/messages.ts";
 import { accept } from "./acceptor.ts";
 import { type Ballot, ballotText, compareBallots, sameBallot } from "./ballot.ts";
@@ -41,8 +42,6 @@ const IN_FLIGHT_MAX = 4;
 /** COMMIT waits so long for a BEGIN that says the same: a client that writes one value after the other sends the next by then. */
 const TELL_MS = 5;
 export const TELL_TIMER = "tell";
-/** Row that says under which ballot a version was first proposed: two proposals of one version are never the same bytes. */
-const PROPOSER_KEY = utf8("paxos/proposer");
 
 /** Takes over: what was found is proposed again under this ballot, then a version of its own that settles it. */
 export function lead(turn: Turn, ballot: Ballot, found: readonly Entry[]): void {
@@ -77,7 +76,7 @@ function propose(turn: Turn, leading: Leading, operations: readonly Op[], outcom
   const { state } = turn;
   const version = leading.newest + 1;
   const prev = version === 1 ? null : version === state.last + 1 ? state.lastHash : (state.accepted.get(version - 1)?.hash ?? null);
-  const batch = encodeBatch([...operations, { op: "put", key: PROPOSER_KEY, value: utf8(ballotText(leading.ballot)) }], prev);
+  const batch = encodeBatch([...operations, { op: "put", key: replicatedKeys.proposer(), value: utf8(ballotText(leading.ballot)) }], prev);
   const entry = entryOf(version, leading.ballot, batch);
   awaitVersion(turn, entry, outcomes);
   begin(turn, leading, entry);

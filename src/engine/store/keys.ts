@@ -84,6 +84,8 @@ export const replicatedKeys = {
   version: (version: number) => concatBytes(utf8("paxos/"), u64be(version)),
   first: () => utf8("paxos/first"),
   last: () => utf8("paxos/last"),
+  /** Under which ballot the newest version was first proposed: two proposals of one version are never the same bytes. */
+  proposer: () => utf8("paxos/proposer"),
   /** Members with their births, as of the last change. */
   clusterMap: () => utf8("cluster/map"),
   /** Runs of a node's process. */
