@@ -2,9 +2,11 @@
  * `cairn bench sync` (sync.md section 7): a node of a fresh cluster copies a whole store while clients write. Counted from the
  * wish to the moment when it has what the others had decided by then: payload a second, by how much its provider grows, and
  * what the writes of others wait meanwhile beside what they wait without. The copy is verified by the node itself, as ever.
+ * With --beside another program does the same after each round.
  */
 import { readFileSync } from "node:fs";
 import { EngineError } from "../engine/base/errors.ts";
+import { runBeside } from "./bench-beside.ts";
 import { BenchCluster, type BenchNode } from "./bench-cluster.ts";
 import { hundredths, median, type Waits, waitsOf } from "./bench-figures.ts";
 import { leaderOf } from "./bench-kv-load.ts";
@@ -12,7 +14,7 @@ import { type Fields, fieldsOf } from "./http-answer.ts";
 import type { Context } from "./spec.ts";
 import { formatTable } from "./table.ts";
 
-export type SyncOptions = Readonly<Record<"keys" | "bytes" | "rounds" | "seconds", number>>;
+export type SyncOptions = Readonly<Record<"keys" | "bytes" | "rounds" | "seconds", number>> & { readonly beside: string | undefined };
 type SyncContext = Pick<Context, "signal" | "note" | "answer"> & { readonly options: SyncOptions };
 
 export type SyncRound = {
@@ -36,15 +38,21 @@ const POLL_MS = 20;
 const MIB = 2 ** 20;
 
 export async function benchSync(ctx: SyncContext): Promise<void> {
-  const { keys, bytes, rounds, seconds } = ctx.options;
+  const { keys, bytes, rounds, seconds, beside } = ctx.options;
   if ([keys, bytes, rounds, seconds].some((each) => each < 1)) throw new EngineError("BAD_OPTION", "--keys, --bytes, --rounds and --seconds want at least 1");
   const settings = { keys, bytes, rounds, seconds };
   const done: SyncRound[] = [];
+  const theirs: PeerRound[] = [];
   for (let round = 1; round <= rounds; round++) {
     ctx.note(`round ${round} of ${rounds}: ${keys} values of ${bytes} bytes are written`);
     const result = await oneRound(ctx);
     done.push(result);
-    await ctx.answer({ event: "round", round, settings, ...result }, `${round} ${roundText(result)}`);
+    await ctx.answer({ event: "round", round, who: "cairn", settings, ...result }, `${round} cairn  ${roundText(result)}`);
+    if (beside === undefined) continue;
+    ctx.note(`round ${round} of ${rounds}: the other program's`);
+    const peer = await runPeer(beside, settings, ctx.signal);
+    theirs.push(peer);
+    await ctx.answer({ event: "round", round, who: "peer", ...peer }, `${round} peer   ${peerText(peer)}`);
   }
   const middle = (pick: (round: SyncRound) => number): number => hundredths(median(done.map(pick)));
   const total = {
@@ -52,11 +60,42 @@ export async function benchSync(ctx: SyncContext): Promise<void> {
     providerGrowthMiB: middle((each) => each.providerGrowthMiB),
     idleP99Ms: middle(({ idle }) => idle.p99Ms),
     duringP99Ms: middle(({ during }) => during.p99Ms),
-    p99Ratio: middle(({ idle, during }) => during.p99Ms / Math.max(idle.p99Ms, 0.001)),
+    p99Ratio: middle(p99Ratio),
   };
   const rows = [Object.keys(total), Object.values(total)];
-  await ctx.answer({ event: "total", settings, ...total }, formatTable(rows));
+  const peer = theirs.length === 0 ? null : peerTotal(theirs);
+  const payloadRatio = peer === null ? null : hundredths(total.payloadMiBPerSecond / peer.payloadMiBPerSecond);
+  const beyond =
+    peer === null
+      ? ""
+      : `\n${peer.peer}: ${peer.payloadMiBPerSecond} MiB/s of payload, p99 ${peer.p99Ratio} times what it is idle; ours is ${payloadRatio} of it`;
+  await ctx.answer({ event: "total", settings, ...total, peer, payloadRatio }, `${formatTable(rows)}${beyond}`);
 }
+
+// ------------------------------------------------------------------ the other program
+
+type PeerRound = Pick<SyncRound, "seconds" | "payloadMiBPerSecond" | "idle" | "during"> & { readonly peer: string };
+
+function runPeer(command: string, { keys, bytes, seconds }: Omit<SyncOptions, "rounds" | "beside">, signal: AbortSignal): Promise<PeerRound> {
+  const env = { BENCH_KEYS: String(keys), BENCH_BYTES: String(bytes), BENCH_SECONDS: String(seconds) };
+  return runBeside({ command, env, signal, wants: "peer, seconds, payloadMiBPerSecond, idle and during", read: readPeer });
+}
+
+function readPeer(value: unknown): PeerRound | null {
+  const peer = value as Partial<PeerRound> | null; // checked here
+  const figures = [peer?.seconds, peer?.payloadMiBPerSecond, peer?.idle?.p99Ms, peer?.during?.p99Ms];
+  return typeof peer?.peer === "string" && figures.every(Number.isFinite) ? (peer as PeerRound) : null;
+}
+
+const peerTotal = (rounds: readonly PeerRound[]): { readonly peer: string; readonly payloadMiBPerSecond: number; readonly p99Ratio: number } => ({
+  peer: rounds[0]?.peer ?? "",
+  payloadMiBPerSecond: hundredths(median(rounds.map((each) => each.payloadMiBPerSecond))),
+  p99Ratio: hundredths(median(rounds.map(p99Ratio))),
+});
+
+const p99Ratio = ({ idle, during }: Pick<SyncRound, "idle" | "during">): number => during.p99Ms / Math.max(idle.p99Ms, 0.001);
+
+// ------------------------------------------------------------------ our side
 
 async function oneRound({ options, signal }: SyncContext): Promise<SyncRound> {
   await using cluster = await BenchCluster.start("--no-merge");
@@ -179,5 +218,7 @@ function residentBytes(pid: number): number {
   }
 }
 
+const peerText = ({ peer, seconds, payloadMiBPerSecond, idle, during }: PeerRound): string =>
+  `${hundredths(seconds)} s, ${hundredths(payloadMiBPerSecond)} MiB/s of payload by ${peer}; writes wait p99 ${during.p99Ms} ms, ${idle.p99Ms} ms without`;
 const roundText = ({ seconds, payloadMiBPerSecond, provider, providerGrowthMiB, idle, during }: SyncRound): string =>
   `${seconds} s, ${payloadMiBPerSecond} MiB/s of payload from ${provider}, which grew by ${providerGrowthMiB} MiB; writes wait p99 ${during.p99Ms} ms, ${idle.p99Ms} ms without`;

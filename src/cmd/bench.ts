@@ -205,6 +205,12 @@ const sync = command({
     { name: "bytes", form: "count", value: "N", default: "1024", means: "bytes of each value" },
     { name: "rounds", form: "count", value: "N", default: "1", means: "rounds, each on a fresh cluster" },
     { name: "seconds", form: "count", value: "N", default: "5", means: "how long writes are measured without a copy" },
+    {
+      name: "beside",
+      form: "string",
+      value: "CMD",
+      means: "a program that copies a store of its own; $BENCH_KEYS, $BENCH_BYTES and $BENCH_SECONDS tell it what to do",
+    },
   ],
   errors: ["BAD_OPTION", "UNAVAILABLE", "TIMEOUT"],
   examples: ["cairn bench sync", "cairn bench sync --keys 20000 --rounds 3 --json"],

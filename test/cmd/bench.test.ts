@@ -131,7 +131,7 @@ test(
   async () => {
     const rows: Record<string, unknown>[] = [];
     await benchSync({
-      options: { keys: 300, bytes: 1_024, rounds: 1, seconds: 1 },
+      options: { keys: 300, bytes: 1_024, rounds: 1, seconds: 1, beside: undefined },
       signal: new AbortController().signal,
       note: () => {},
       answer: async (row) => {

@@ -71,18 +71,7 @@ func load(ctx context.Context, s settings, c cluster) (result, error) {
 }
 
 func fill(ctx context.Context, clients []client, value []byte) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for i, c := range clients {
-		group.Go(func() error {
-			for key := i; key < keyCount; key += len(clients) {
-				if err := c.put(ctx, keyOf(key), value); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return group.Wait()
+	return fillWith(ctx, len(clients), keyCount, func(key int) error { return clients[key%len(clients)].put(ctx, keyOf(key), value) })
 }
 
 // measure counts what ended within the time; what began in the warm-up does not count.
@@ -117,7 +106,13 @@ func measure(ctx context.Context, length time.Duration, clients []client, do fun
 	if len(all) == 0 {
 		return rate{}, fmt.Errorf("nothing was done in %s", length)
 	}
+	p50, p99 := percentiles(all)
+	return rate{PerSecond: float64(len(all)) / length.Seconds(), P50Ms: p50, P99Ms: p99}, nil
+}
+
+// percentiles sorts what it is given, and tells milliseconds.
+func percentiles(all []time.Duration) (p50, p99 float64) {
 	slices.Sort(all)
 	at := func(share float64) float64 { return millis(all[int(share*float64(len(all)-1))]) }
-	return rate{PerSecond: float64(len(all)) / length.Seconds(), P50Ms: at(0.5), P99Ms: at(0.99)}, nil
+	return at(0.5), at(0.99)
 }

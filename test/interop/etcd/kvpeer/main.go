@@ -2,9 +2,10 @@
 // names the nodes of a Cairn cluster it loads those over HTTP; otherwise it starts a three-node etcd on loopback, its fsyncs
 // on, and loads that by etcd's own client. Keys, values, clients and clocks are the same code. It prints one JSON line.
 //
-//	kvpeer [-seconds 3] [-bytes 256] [-via leader|spread] [-kills 0] [-conns 8] [-etcd PATH] [-dir DIR]
+//	kvpeer [-seconds 3] [-bytes 256] [-via leader|spread] [-kills 0] [-conns 8] [-keys 0] [-etcd PATH] [-dir DIR]
 //
-// Flags default to $BENCH_SECONDS, $BENCH_BYTES, $BENCH_VIA and $BENCH_KILLS. An operation that fails ends the run without numbers.
+// With -keys it is the other side of `cairn bench sync`: so many values are written, then a member of etcd that lost its disk
+// is given the whole store again. Flags default to $BENCH_SECONDS, $BENCH_BYTES, $BENCH_VIA, $BENCH_KILLS and $BENCH_KEYS. An operation that fails ends the run without numbers.
 package main
 
 import (
@@ -25,6 +26,7 @@ type settings struct {
 	spread  bool
 	kills   int
 	conns   int
+	keys    int
 	etcd    string
 	dir     string
 	only    string
@@ -61,6 +63,7 @@ func main() {
 	via := flag.String("via", os.Getenv("BENCH_VIA"), "leader: every client asks the leader; spread: clients are spread over the nodes")
 	flag.IntVar(&s.kills, "kills", asked("BENCH_KILLS", 0), "times that etcd's leader is killed, after the load")
 	flag.IntVar(&s.conns, "conns", 8, "connections that the clients of etcd share, which was its best here; 0: one each")
+	flag.IntVar(&s.keys, "keys", asked("BENCH_KEYS", 0), "values in the store that a member copies whole; 0: puts and reads are measured")
 	flag.StringVar(&s.etcd, "etcd", os.Getenv("ETCD"), "the etcd to start; one beside this program or in $PATH by default")
 	flag.StringVar(&s.dir, "dir", "", "folder of etcd's data; a temporary one by default")
 	flag.StringVar(&s.only, "only", "", "one of put1, put64, read1, read64, for a profile; all by default")
@@ -91,16 +94,19 @@ func asked(name string, otherwise int) int {
 	return otherwise
 }
 
-func run(s settings) (result, error) {
+func run(s settings) (any, error) {
 	ctx := context.Background()
 	if nodes := strings.Fields(os.Getenv("BENCH_NODES")); len(nodes) > 0 {
 		return load(ctx, s, &cairn{nodes: nodes, spread: s.spread})
 	}
 	etcd, err := startEtcd(ctx, s)
 	if err != nil {
-		return result{}, err
+		return nil, err
 	}
 	defer etcd.close()
+	if s.keys > 0 {
+		return copyWhole(ctx, s, etcd)
+	}
 	line, err := load(ctx, s, etcd)
 	for i := 0; err == nil && i < s.kills; i++ {
 		var took time.Duration
