@@ -39,3 +39,14 @@ test("a version stored between the grant and the flag counts: it is not cleared 
   cluster.runFor(5_000);
   expect([cluster.state(C).requester.floor, cluster.world.trace.marks.get("sync.confirmed")]).toEqual([cluster.last, undefined]);
 });
+
+test("a store that was cleared is copied to without asking once more: it has nothing left, and no map that says who votes now", () => {
+  const cluster = new SyncCluster({ keys: 30 });
+  cluster.begin({ laggard: null });
+  cluster.tell(C, { kind: "sync.force" });
+  expect(cluster.runUntil(() => cluster.state(C).requester.flag?.isCleared === true, 5_000)).toBe(true);
+  cluster.world.crashNode(C);
+  for (const id of [A, B]) cluster.learners.add(id);
+  cluster.runUntil(() => cluster.isUp(C) && cluster.isJoined(C), 60_000);
+  expect([cluster.isFlagged(C), cluster.history(C).last, cluster.world.violations]).toEqual([false, cluster.last, []]);
+});

@@ -15,6 +15,10 @@ describe("seeds of synchronisation", () => {
     expect(copies).toBeGreaterThan(SEEDS);
   }, 120_000);
 
+  test("a store that was cleared waits for no majority that had what it lost: seed 4355", () => {
+    expect(runSyncSeed(4_355).violation).toBeNull();
+  }, 60_000);
+
   test("one seed twice is one run", () => {
     const [one, other] = [runSyncSeed(5), runSyncSeed(5)];
     expect([other.traceHash, other.events]).toEqual([one.traceHash, one.events]);

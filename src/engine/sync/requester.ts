@@ -13,6 +13,7 @@ import { historyIn } from "../store/versions.ts";
 import type { AnswerOf, RequestOf } from "../wire/messages.ts";
 import { MODE_DELTA, MODE_FULL } from "../wire/sync-messages.ts";
 import { candidates, isInfeasible, neededFloor } from "./choose.ts";
+import { majorityOf, mayHoldACopy, othersWith } from "./others.ts";
 import { newProgress } from "./progress.ts";
 import { closeTransfers } from "./provider.ts";
 import { type CursorRow, syncRows } from "./records.ts";
@@ -176,29 +177,20 @@ export function onFlagged(turn: Turn): void {
     begin(turn);
     return;
   }
-  if (requester.isForced) probe(turn);
+  if (mayHoldACopy(requester)) probe(turn);
   else makeRoom(turn);
 }
 
 /** This node may hold one of the copies that made a version chosen: it goes only when enough others show that they have it. */
 function confirm(turn: Turn): void {
   const { requester } = turn.state;
-  if (!requester.isForced || requester.isCleared || requester.awaited !== 0) return;
+  if (!mayHoldACopy(requester) || requester.isCleared || requester.awaited !== 0) return;
   const count = othersWith(turn, requester.floor);
   if (count < majorityOf(turn)) return;
   disarm(turn, "x.probe");
   mark(turn, "sync.confirmed", `${count} others have ${requester.floor}: this store may be cleared`);
   makeRoom(turn);
 }
-
-/** A disk that took a lost one's place and does not vote yet decides nothing, whatever it has. */
-function othersWith({ state, ports }: Turn, version: number): number {
-  let count = 0;
-  for (const [peer, reply] of state.requester.replies) if (!reply.synchronizing && reply.last >= version && ports.votes(peer, reply.birth)) count++;
-  return count;
-}
-
-const majorityOf = ({ state }: Turn): number => Math.floor(state.config.members.length / 2) + 1;
 
 /** Room for rows: an empty store, or what is here already. */
 function makeRoom(turn: Turn): void {
