@@ -7,6 +7,9 @@
 import { equalBytes, utf8 } from "../base/bytes.ts";
 import type { NodeId } from "../base/ids.ts";
 import { nextBelow, nextChance, nextOf, type Prng, prng } from "../base/prng.ts";
+import { storedAccepted } from "../paxos/records.ts";
+import { firstIn } from "../paxos/trim.ts";
+import { decodeBatch } from "../store/batch.ts";
 import { historyIn } from "../store/versions.ts";
 import type { SeedReport } from "./area.ts";
 import { PERFECT_LINK } from "./network.ts";
@@ -271,11 +274,19 @@ class SeedRun {
     const { nodeIds } = this.cluster;
     const least = Math.floor(nodeIds.length / 2) + 1;
     // whoever is behind what others trimmed needs the store's synchronisation, which is not what this phase is about
-    const ranges = nodeIds.map((id) => historyIn(this.cluster.snapOf(id)));
-    const first = Math.max(...ranges.map((range) => range.first));
-    const left = nodeIds.filter((id, at) => (ranges[at]?.last ?? 0) + 1 >= first && !this.isForeign(id));
+    const first = Math.max(...nodeIds.map((id) => this.firstLeftBy(id)));
+    const left = nodeIds.filter((id) => historyIn(this.cluster.snapOf(id)).last + 1 >= first && !this.isForeign(id));
     const count = Math.min(left.length, least + nextBelow(this.dice, nodeIds.length - least + 1));
     return Array.from({ length: count }, () => left.splice(nextBelow(this.dice, left.length), 1)[0] as NodeId);
+  }
+
+  /** Trims that a node applied, knows of or accepted: a proposed one waits for nobody who is down, and is chosen before he is back (seed 4546). */
+  private firstLeftBy(id: NodeId): number {
+    const snap = this.cluster.snapOf(id);
+    const state = this.cluster.stateOf(id);
+    const accepted = [...storedAccepted(snap)].map(({ batch }) => decodeBatch(batch).batch);
+    for (const { ops } of state?.accepted.values() ?? []) accepted.push(ops);
+    return Math.max(historyIn(snap).first, state?.first ?? 1, ...accepted.map((ops) => firstIn(ops) ?? 1));
   }
 
   /** Whether a node's disk is not the one that votes. */
