@@ -176,7 +176,7 @@ export class PaxosCheckers {
     const before = seen.disk;
     seen.disk = node.disk;
     const snap = new DiskSnapshot(node.disk, id);
-    return (before?.dbs.local === node.disk.dbs.local ? null : this.checkVotes(id, snap, seen)) ?? this.checkApplied(id, before, snap, seen);
+    return (before?.dbs.accepts === node.disk.dbs.accepts ? null : this.checkVotes(id, snap, seen)) ?? this.checkApplied(id, before, snap, seen);
   }
 
   /** Its store is being replaced: what it had binds it no more, what it promised does. Compared as a whole when the flag falls. */
@@ -186,7 +186,7 @@ export class PaxosCheckers {
     if (disk === seen.disk) return null;
     const before = seen.disk;
     Object.assign(seen, { disk, first: 1, applied: 0 });
-    return before?.dbs.local === disk.dbs.local ? null : this.checkVotes(id, new DiskSnapshot(disk, id), seen);
+    return before?.dbs.accepts === disk.dbs.accepts ? null : this.checkVotes(id, new DiskSnapshot(disk, id), seen);
   }
 
   private ended(id: NodeId, process: number): string | null {
