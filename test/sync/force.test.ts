@@ -50,3 +50,14 @@ test("a store that was cleared is copied to without asking once more: it has not
   cluster.runUntil(() => cluster.isUp(C) && cluster.isJoined(C), 60_000);
   expect([cluster.isFlagged(C), cluster.history(C).last, cluster.world.violations]).toEqual([false, cluster.last, []]);
 });
+
+test("a majority that had it all and goes before the clear is not waited for: the store goes back into service", () => {
+  const cluster = new SyncCluster({ keys: 30, flushMs: [20, 20] });
+  cluster.begin({ laggard: null });
+  cluster.restarts = false;
+  cluster.tell(C, { kind: "sync.force" });
+  expect(cluster.runUntil(() => cluster.state(C).requester.phase === "clearing", 5_000)).toBe(true);
+  cluster.world.crashNode(cluster.state(C).requester.provider === A ? B : A);
+  cluster.runFor(10_000);
+  expect([cluster.isFlagged(C), cluster.isJoined(C), cluster.history(C).last]).toEqual([false, true, cluster.last]);
+});

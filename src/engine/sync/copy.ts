@@ -10,12 +10,13 @@ import { EngineError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { mutant } from "../base/mutant.ts";
 import type { RequestOf } from "../wire/messages.ts";
+import { abandon } from "./abandon.ts";
 import { walkOn } from "./delta.ts";
 import { afterCopy } from "./finish.ts";
 import { unpack } from "./packer.ts";
 import { count } from "./progress.ts";
 import { type CursorRow, chainHash, syncRows } from "./records.ts";
-import { abandon, chunkAck, isOurs } from "./requester.ts";
+import { chunkAck, isOurs } from "./requester.ts";
 import { MIB, scopeOf, type Turn, write } from "./state.ts";
 
 /** Chunks that share one commit. */

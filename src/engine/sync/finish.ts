@@ -12,8 +12,9 @@ import { mutant } from "../base/mutant.ts";
 import { finishDigest } from "../store/digest.ts";
 import { hashAt, hashOf, historyIn, replicatedOf } from "../store/versions.ts";
 import type { AnswerOf } from "../wire/messages.ts";
+import { abandon, closeScan, forget } from "./abandon.ts";
 import { applyOps, decodeNext, syncRows } from "./records.ts";
-import { abandon, closeScan, forget, probe } from "./requester.ts";
+import { probe } from "./requester.ts";
 import { newScan, scanOn } from "./scan.ts";
 import { enterRequester, scopeOf, send, type Turn, timingOf, write } from "./state.ts";
 

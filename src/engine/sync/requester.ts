@@ -12,6 +12,7 @@ import { LAST_KEY } from "../store/keys.ts";
 import { historyIn } from "../store/versions.ts";
 import type { AnswerOf, RequestOf } from "../wire/messages.ts";
 import { MODE_DELTA, MODE_FULL } from "../wire/sync-messages.ts";
+import { abandon, backOff, closeWalk, withdraw } from "./abandon.ts";
 import { candidates, isInfeasible, neededFloor } from "./choose.ts";
 import { majorityOf, mayHoldACopy, othersWith } from "./others.ts";
 import { newProgress } from "./progress.ts";
@@ -23,6 +24,8 @@ import { newWalk } from "./walk.ts";
 
 /** Rounds of probing until a wish is refused, because too few others have what this store had when it was made. */
 const WISH_TRIES = 3;
+/** The same once the flag is durable: a write that was under way may still reach the others, and then this node must vote again. */
+const CONFIRM_TRIES = 5;
 export const NO_DIGEST = new Uint8Array(32);
 const FIRST_KEY = new Uint8Array(0);
 /** One commit, and no row is read for it: a store whose rows are damaged can be cleared too. */
@@ -177,8 +180,18 @@ export function onFlagged(turn: Turn): void {
     begin(turn);
     return;
   }
-  if (mayHoldACopy(requester)) probe(turn);
-  else makeRoom(turn);
+  if (!mayHoldACopy(requester)) {
+    makeRoom(turn);
+    return;
+  }
+  requester.wishTries = 0;
+  probe(turn);
+}
+
+/** The others had it all when the flag was asked for: those that went since may stay away for ever, and this store is whole. */
+export function confirmLater(turn: Turn): void {
+  if (++turn.state.requester.wishTries < CONFIRM_TRIES) probe(turn);
+  else abandon(turn, "unconfirmed");
 }
 
 /** This node may hold one of the copies that made a version chosen: it goes only when enough others show that they have it. */
@@ -289,14 +302,6 @@ function beginWalk(turn: Turn, transfer: Uint8Array, { id, body }: NonNullable<R
   arm(turn, "x.walk", 0);
 }
 
-export function closeWalk(turn: Turn): void {
-  const { requester } = turn.state;
-  if (requester.walk !== null) turn.ports.views.close(requester.walk.view);
-  requester.walk = null;
-  requester.question = null;
-  disarm(turn, "x.walk", "x.ask");
-}
-
 const freshCursor = (transfer: Uint8Array, version: number, hash: Uint8Array): CursorRow => ({
   transfer,
   oldest: version,
@@ -334,28 +339,6 @@ export function onKeep(turn: Turn): void {
   arm(turn, "x.keep", timingOf(turn).keepaliveMs);
 }
 
-/** The transfer ends here: what is durable stays, flag and cursor too, and somebody is asked again. */
-export function abandon(turn: Turn, reason: string, avoidMs = 0): void {
-  const { state, upMs } = turn;
-  const { requester } = state;
-  const { provider, transfer } = requester;
-  mark(turn, "sync.abandoned", `transfer given up: ${reason}${provider === null ? "" : `, provider ${provider}`}`);
-  if (provider !== null && transfer !== null) send(turn, provider, { kind: "sync.abort", ...scopeOf(turn), transfer, reason }, { what: "told" });
-  if (provider !== null && avoidMs > 0) requester.avoided.set(provider, upMs + avoidMs);
-  forget(turn);
-  enterRequester(state, "probing");
-  if (!withdraw(turn)) backOff(turn);
-}
-
-/** A store that is whole, of a node that was not too far behind, is worth more than a wish: it goes back into service. */
-function withdraw(turn: Turn): boolean {
-  const { requester } = turn.state;
-  if (requester.flag === null || !requester.flag.isForced || requester.flag.isCleared || requester.awaited !== 0) return false;
-  mark(turn, "sync.withdrawn", "nothing was cleared: this store goes back into service");
-  write(turn, "withdraw", { db: "local", batch: [syncRows.dropFlag(), syncRows.dropCursor()] });
-  return true;
-}
-
 /** The flag that was set for a wish is gone, and the store is what it was. */
 export function onWithdrawn(turn: Turn): void {
   const { state, snap } = turn;
@@ -366,35 +349,6 @@ export function onWithdrawn(turn: Turn): void {
   requester.cursor = null;
   state.synced = historyIn(snap).last;
   if (requester.phase === "probing") probe(turn);
-}
-
-/** All that belongs to one transfer. */
-export function forget(turn: Turn): void {
-  const { requester } = turn.state;
-  closeScan(turn);
-  closeWalk(turn);
-  requester.provider = null;
-  requester.transfer = null;
-  requester.start = null;
-  requester.root = null;
-  requester.verify = null;
-  requester.newest = 0;
-  requester.progress = null;
-  requester.waiting.clear();
-  disarm(turn, "x.patience", "x.keep", "x.scan", "x.probe");
-}
-
-export function closeScan(turn: Turn): void {
-  const { requester } = turn.state;
-  if (requester.scan !== null) turn.ports.views.close(requester.scan.view);
-  requester.scan = null;
-}
-
-/** Doubles until something gets durable. */
-function backOff(turn: Turn): void {
-  const { requester } = turn.state;
-  requester.backoffMs = Math.min(timingOf(turn).backoffMaxMs, Math.max(timingOf(turn).backoffMs, requester.backoffMs * 2));
-  arm(turn, "x.retry", requester.backoffMs, requester.backoffMs / 2);
 }
 
 /** No vote, no lead, no read, no provider: while keys may be missing or mixed, and while it is not known. */

@@ -11,6 +11,7 @@ import { unreachable } from "../base/invariant.ts";
 import { historyIn } from "../store/versions.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import { syncRequests } from "../wire/sync-messages.ts";
+import { abandon } from "./abandon.ts";
 import { onChunk, onCopied } from "./copy.ts";
 import { askAgain, onRangeDigests, onRangeRows, onWalkTimer } from "./delta.ts";
 import { onFinished, onRecent, onReplayed, onScan, onVerify, replayAgain } from "./finish.ts";
@@ -19,8 +20,8 @@ import { endWrite } from "./progress.ts";
 import { onHoldAck, onHoldRefused, onProviderFacts, onRenewTimer, onSilence, onSyncReq } from "./provider.ts";
 import { onRangeAsk, onTreeScan, replyRange } from "./ranges.ts";
 import {
-  abandon,
   abstains,
+  confirmLater,
   decide,
   isOurs,
   onCleared,
@@ -303,7 +304,7 @@ function onRequesterTimer(turn: Turn, what: string): void {
   const { requester } = turn.state;
   switch (what) {
     case "probe":
-      requester.phase === "clearing" ? probe(turn) : decide(turn);
+      requester.phase === "clearing" ? confirmLater(turn) : decide(turn);
       return;
     case "retry":
       if (requester.phase === "probing") probe(turn);
@@ -381,10 +382,8 @@ function onLost(turn: Turn, peer: NodeId): void {
   if (requester.provider === peer && requester.phase !== "probing" && requester.phase !== "joined") abandon(turn, "link lost");
   // a requester that is gone is forgotten by the timer: it may come back and go on
   for (const transfer of transfers.values())
-    if (factsLeader(turn) === peer && transfer.phase === "holding") arm(turn, `y.${transfer.name}.renew`, timingOf(turn).backoffMs);
+    if (factsOf(turn).leader === peer && transfer.phase === "holding") arm(turn, `y.${transfer.name}.renew`, timingOf(turn).backoffMs);
 }
-
-const factsLeader = ({ ports, upMs }: Turn): NodeId | null => ports.facts(upMs).leader;
 
 // ------------------------------------------------------------------ what Paxos is told
 
