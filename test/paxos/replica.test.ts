@@ -109,6 +109,17 @@ describe("versions", () => {
     expect([promised, accepted.get(1)?.ballot]).toEqual([ballot(7), ballot(7)]);
   });
 
+  test("3.4: what is on its way to disk is not written once more for each BEGIN that repeats it", () => {
+    const bench = replicaOn();
+    const first = bench.request(B, begin(1, one));
+    const count = bench.writeCount;
+    const repeated = bench.request(B, begin(1, one));
+    expect([bench.writeCount, refusal(bench.answers.get(repeated))]).toEqual([count, "busy"]);
+    bench.storeAll();
+    expect([bench.answers.get(first)?.kind, refusal(answerTo(bench, B, begin(1, one)))]).toEqual(["paxos.accept", "paxos.accept"]);
+    expect(bench.writeCount).toBe(count);
+  });
+
   test("3.5: what is accepted and not applied is bounded: one LAST carries all of it after a restart", () => {
     const bench = replicaOn();
     let [batch, version] = [one, 1];

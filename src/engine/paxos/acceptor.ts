@@ -16,7 +16,7 @@ import { commitUpTo, compareHistory, fetchFrom } from "./learner.ts";
 import { entryOf, follows, heldHash, putAccepted, putVote } from "./records.ts";
 import { remember } from "./remembered.ts";
 import { abstains, fall, isStranger, see } from "./standing.ts";
-import { canVote, type Entry, type PaxosEffect, refuse, scopeOf, type Turn, writeVote } from "./state.ts";
+import { canVote, type Entry, type PaxosEffect, type PaxosState, refuse, scopeOf, type Turn, writeVote } from "./state.ts";
 
 /** Accepted bytes that are not applied: after a restart one LAST carries them all, in its frame. */
 const ACCEPTED_BYTES_MAX = 12 * 1_024 * 1_024;
@@ -73,7 +73,14 @@ export function onBegin(turn: Turn, id: number, from: NodeId, body: RequestOf<"p
   if (compareBallots(ballot, state.promised) > 0 && !isFollowed) fall(turn);
   if (version <= state.last) return again(turn, id, from, entry);
   if (!fits(turn, id, from, entry, body.reached)) return;
+  if (isUnderWay(state, entry)) return refuse(turn, id, "busy", `version ${version} of ${from} is on its way to disk`);
   accept(turn, entry, { kind: "answer", id, body: { kind: "paxos.accept", ...scopeOf(state), ballot, version } });
+}
+
+/** A leader says it again until it is accepted; a disk that stalls would have to write each of them, and its vote behind all. */
+function isUnderWay({ accepted }: PaxosState, { version, ballot }: Entry): boolean {
+  const known = accepted.get(version);
+  return known !== undefined && !known.stored && sameBallot(known.ballot, ballot);
 }
 
 /** Null where a peer's batch does not decode. */
