@@ -143,7 +143,7 @@ export class SyncCheckers {
       const last = this.seen.get(id)?.last ?? 0;
       if (last < transfer.floor) return `I12 provides ${last} to a floor of ${transfer.floor}`;
       const { phase, oldest, version, ack } = transfer;
-      const needs = oldest === null && phase === "holding" ? (ack?.first ?? first) : (oldest ?? version) + 1;
+      const needs = phase === "holding" ? (ack?.first ?? first) : (oldest ?? version) + 1;
       if (first > needs && isHeld({ state, upMs }, transfer)) return `I7 trimmed to ${first}, a hold keeps ${needs}`;
     }
     for (const hold of state.holds.values()) {

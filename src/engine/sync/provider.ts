@@ -137,10 +137,10 @@ function renewHold(turn: Turn, transfer: Transfer, ending: boolean): void {
   arm(turn, timerOf(transfer, "renew"), timingOf(turn).holdRenewMs);
 }
 
-/** Everything, in the seed profile and before the snapshot; then what follows the oldest snapshot of this copy. */
+/** Everything in the seed profile, and before the snapshot, since first versions are compared; then what follows the oldest snapshot of this copy. */
 function lowestOf(turn: Turn, { oldest, version, view, phase }: Transfer): number {
-  if (oldest !== null) return oldest;
-  return turn.state.config.holdsAll || (view === null && phase === "holding") ? historyIn(turn.snap).first : version;
+  if (turn.state.config.holdsAll || (view === null && phase === "holding")) return historyIn(turn.snap).first;
+  return oldest ?? version;
 }
 
 export function onHoldAck(turn: Turn, transfer: Transfer, requestId: number, askedIn: number, ack: AnswerOf<"hold.ack">): void {
