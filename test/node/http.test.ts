@@ -190,6 +190,113 @@ describe("framing", () => {
   });
 });
 
+describe("one after the other", () => {
+  test("requests sent ahead are answered in their order, however they are cut", async () => {
+    const handle: HttpHandler = async (request) => {
+      const body = request.method === "POST" ? await request.body(BODY_MAX, "HTTP_BODY_TOO_LARGE") : utf8("");
+      await Bun.sleep(request.target === "/1" ? 30 : 0);
+      return textAnswer(200, "text/plain", `[${request.target} ${body.length}]`);
+    };
+    const port = await serve(handle);
+    const requests = [
+      "POST /1 HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabcde",
+      "POST /2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+      "\r\nGET /3 HTTP/1.1\r\nHost: x\r\n\r\n",
+      "HEAD /4 HTTP/1.1\r\nHost: x\r\n\r\n",
+      "GET /5 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\nGET /6 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ].join("");
+    for (const size of [requests.length, 50, 7]) {
+      const parts = Array.from({ length: Math.ceil(requests.length / size) }, (_, at) => requests.slice(at * size, (at + 1) * size));
+      const said = await talk(port, parts, { gapMs: size === requests.length ? 0 : 1 });
+      expect(said.text.match(/\[[^\]]*\]/g)).toEqual(["[/1 5]", "[/2 3]", "[/3 0]", "[/5 0]"]);
+      expect(said.text.match(/HTTP\/1\.1 200/g)).toHaveLength(5);
+    }
+  });
+
+  test("a client that sends ahead without end is not read without end", async () => {
+    const slow: HttpHandler = async () => {
+      await Bun.sleep(1_000);
+      return textAnswer(200, "text/plain", "done");
+    };
+    const port = await serve(slow, HTTP_LIMITS);
+    const flood = Buffer.alloc(32 * 1_024 * 1_024, "GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
+    const socket = connect(port, "127.0.0.1");
+    socket.on("error", () => {});
+    await new Promise<void>((resolve) => socket.once("connect", resolve));
+    const memoryBefore = process.memoryUsage.rss();
+    socket.write(flood);
+    await Bun.sleep(200);
+    expect(socket.writableLength).toBeGreaterThan(flood.length / 2); // the rest waits at the client
+    expect(process.memoryUsage.rss() - memoryBefore).toBeLessThan(flood.length);
+    socket.destroy();
+  });
+
+  test("what is no request has a status and an end", async () => {
+    const port = await serve(echo);
+    const said = async (request: string): Promise<number> => statusOf(await talk(port, [request]));
+    expect(await said("GET / HTTP/1.1\nHost: x\n\n")).toBe(400);
+    expect(await said("GET /\x80 HTTP/1.1\r\nHost: x\r\n\r\n")).toBe(400);
+    expect(await said(`GET / HTTP/1.1\r\nHost: x\r\nx-a: ${"y".repeat(20_000)}`)).toBe(431);
+    expect(await said("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")).toBe(400);
+    expect(await said("GET / HTTP/1.0\r\n\r\n")).toBe(200);
+  });
+});
+
+describe("streams", () => {
+  const pieces = async function* (count: number, each: Uint8Array): AsyncGenerator<Uint8Array> {
+    for (let at = 0; at < count; at++) yield each;
+  };
+  const streaming =
+    (make: (signal: AbortSignal) => AsyncIterable<Uint8Array>): HttpHandler =>
+    ({ signal }) => ({ status: 200, headers: {}, body: utf8(""), stream: make(signal) });
+
+  test("a stream comes in chunks and the connection goes on; an old client reads to the end", async () => {
+    const port = await serve(streaming(() => pieces(3, utf8("abc"))));
+    const kept = await talk(port, ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"], { gapMs: 30 });
+    expect(kept.text.match(/3\r\nabc\r\n3\r\nabc\r\n3\r\nabc\r\n0\r\n\r\n/g)).toHaveLength(2);
+    const old = await talk(port, ["GET / HTTP/1.0\r\n\r\n"]);
+    expect(old.text.endsWith("\r\n\r\nabcabcabc")).toBe(true);
+  });
+
+  test("a client that leaves ends its stream; one that does not read is cut off and holds no more than a few pieces", async () => {
+    let ended = 0;
+    let made = 0;
+    const port = await serve(
+      streaming(async function* (signal) {
+        try {
+          for (; !signal.aborted; made++) yield new Uint8Array(1_024 * 1_024);
+        } finally {
+          ended++;
+        }
+      }),
+      { ...QUICK, answerMs: 300 },
+    );
+    for (const isLeaving of [true, false]) {
+      const socket = connect(port, "127.0.0.1", () => socket.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+      socket.pause();
+      socket.on("error", () => {});
+      await Bun.sleep(150);
+      if (isLeaving) socket.destroy();
+      for (const untilMs = performance.now() + 2_000; performance.now() < untilMs && ended < (isLeaving ? 1 : 2); ) await Bun.sleep(10);
+      socket.destroy();
+    }
+    expect(ended).toBe(2);
+    expect(made).toBeLessThan(50);
+  });
+
+  test("a stream that fails does not look like one that ended", async () => {
+    const port = await serve(
+      streaming(async function* () {
+        yield utf8("abc");
+        throw new Error("planted");
+      }),
+    );
+    const said = await talk(port, ["GET / HTTP/1.1\r\nHost: x\r\n\r\n"]);
+    expect(said.text).toContain("abc");
+    expect(said.text).not.toContain("0\r\n\r\n");
+  });
+});
+
 describe("many", () => {
   test("connections beyond the cap of one client are closed at once, and a place comes free again", async () => {
     const port = await serve(echo, { ...QUICK, headersMs: 400, connectionsPerClientMax: 2 });
