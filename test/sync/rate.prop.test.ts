@@ -45,8 +45,8 @@ describe("rate", () => {
   test("never below twice what the cluster writes, so that a copy is not outrun; below that, the fixed floor again", () => {
     const rate = newRate();
     second(rate, 0, 1_000, false);
-    for (let n = 1; n < 20; n++) second(rate, n * 1_000, 1_000_000, true, 10 * MIB);
-    expect(rate.bytesPerS).toBe(20 * MIB);
+    for (let n = 1; n < 20; n++) second(rate, n * 1_000, 1_000_000, true, 20 * MIB);
+    expect(rate.bytesPerS).toBe(40 * MIB);
     second(rate, 20_000, 2_000, true, 30 * MIB); // neither well nor ill: the floor alone moves it
     expect(rate.bytesPerS).toBe(60 * MIB);
     for (let n = 21; n < 30; n++) second(rate, n * 1_000, 1_000_000);

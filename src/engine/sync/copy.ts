@@ -19,8 +19,8 @@ import { type CursorRow, chainHash, syncRows } from "./records.ts";
 import { chunkAck, isOurs } from "./requester.ts";
 import { MIB, scopeOf, type Turn, write } from "./state.ts";
 
-/** Chunks that share one commit. */
-const GROUP_BYTES_MAX = 8 * MIB;
+/** Chunks that share one commit: an fsync of more holds up everybody else's. */
+const GROUP_BYTES_MAX = 2 * MIB;
 
 export function onChunk(turn: Turn, id: number, from: NodeId, body: RequestOf<"sync.chunk">): void {
   const { config, requester } = turn.state;

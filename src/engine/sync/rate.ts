@@ -8,7 +8,7 @@ const SUFFERS = 2.5;
 const IS_WELL = 1.5;
 const ADJUST_MS = 1_000;
 const GROWTH = 1.1;
-export const RATE_FLOOR = 8 * 1_024 * 1_024;
+export const RATE_FLOOR = 32 * 1_024 * 1_024;
 /** A copy that is no faster than this is behind for ever. */
 const WRITES_FLOOR = 2;
 /** Above it a limit is none. */
