@@ -16,7 +16,7 @@ import { afterCopy } from "./finish.ts";
 import { unpack } from "./packer.ts";
 import { count } from "./progress.ts";
 import { type CursorRow, chainHash, syncRows } from "./records.ts";
-import { chunkAck, isOurs } from "./requester.ts";
+import { begin, chunkAck, isOurs } from "./requester.ts";
 import { MIB, scopeOf, type Turn, write } from "./state.ts";
 
 /** Chunks that share one commit: an fsync of more holds up everybody else's. */
@@ -99,6 +99,7 @@ export function onCopied(turn: Turn): void {
   requester.durable = requester.cursor;
   requester.backoffMs = 0;
   if (requester.phase !== "copying") return;
+  begin(turn); // a newer snapshot that was told while this was on its way to disk
   if (requester.cursor?.cursor === null) afterCopy(turn);
   else if (requester.walk !== null) walkOn(turn);
   else copyNext(turn);

@@ -284,7 +284,7 @@ export function isViewOld(turn: Turn, transfer: Transfer): boolean {
 }
 
 export function sendStart(turn: Turn, transfer: Transfer, start: RequestOf<"sync.start">): void {
-  send(turn, transfer.requester, start, { what: "start", transfer: transfer.name, number: start.version });
+  send(turn, transfer.requester, start, { what: "start", transfer: transfer.name, number: transfer.view ?? 0 });
   arm(turn, timerOf(transfer, "stall"), timingOf(turn).stallMs);
 }
 

@@ -253,7 +253,9 @@ function onTransferAnswer(turn: Turn, about: Extract<Asked, { transfer: string }
     return;
   }
   if (body.kind === "sync.chunk-ack" && equalBytes(body.transfer, transfer.id)) {
-    onChunkAck(turn, transfer, about.what === "start", body);
+    if (about.what === "start" && about.number !== transfer.view)
+      mark(turn, "sync.late-ack", `${transfer.requester} says where it stood with an older snapshot`);
+    else onChunkAck(turn, transfer, about.what === "start", body);
     return;
   }
   if (body.kind === "sync.no-transfer") {
