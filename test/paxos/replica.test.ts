@@ -3,13 +3,14 @@
 import { describe, expect, test } from "bun:test";
 import { utf8 } from "../../src/engine/base/bytes.ts";
 import { assembleReplica } from "../../src/engine/node/assemble.ts";
+import { beginSync, endSync } from "../../src/engine/paxos/paxos.ts";
 import { applyFlush } from "../../src/engine/sim/disk.ts";
 import { localKeys } from "../../src/engine/store/keys.ts";
 import { hashOf, ZERO_HASH } from "../../src/engine/store/versions.ts";
 import { type Answer, type AnswerOf, answers, type Request } from "../../src/engine/wire/messages.ts";
 import { ACCEPTED_COUNT_MAX } from "../../src/engine/wire/paxos-messages.ts";
 import { newDisk } from "../merge/core-bench.ts";
-import { A, B, batchOf, birthOf, C, config, type ReplicaBench, replicaOn, scopeOf } from "./replica-bench.ts";
+import { A, B, batchOf, birthOf, C, config, type ReplicaBench, replicaOn, scopeOf, services } from "./replica-bench.ts";
 
 const ballot = (round: number, member = 2) => ({ round, member });
 const lease = (round: number, reached = 0, hash = ZERO_HASH, first = 1): Request => ({
@@ -272,6 +273,23 @@ describe("facts for the synchronisation", () => {
     expect(replica.facts(clocks.upMs)).toMatchObject({ phase: "looking", mustSync: null });
     replica.hold(7);
     expect(replica.state.held).toBe(7);
+  });
+
+  test("a promise that is on its way to disk while the store is replaced holds behind it, and what was accepted too", () => {
+    const bench = replicaOn();
+    const one = batchOf("one", null);
+    bench.request(C, collect(5));
+    const accepted = bench.request(C, { ...begin(1, one), ballot: ballot(5, 3) } as Request);
+    beginSync(bench.state, services, clocks, bench.snap);
+    endSync(bench.state, services, clocks, bench.snap);
+    expect([bench.state.promised, refusal(bench.answers.get(bench.request(B, begin(1, batchOf("other", null)))))]).toEqual([ballot(5, 3), "busy"]);
+    bench.storeAll();
+    expect(bench.answers.get(accepted)).toMatchObject({ kind: "paxos.accept", version: 1 });
+    expect([bench.state.isInDoubt, bench.state.accepted.get(1)?.ballot, refusal(answerTo(bench, B, begin(1, batchOf("other", null))))]).toEqual([
+      false,
+      ballot(5, 3),
+      "promised",
+    ]);
   });
 
   test("a start that finds the flag does not look for a leader", () => {

@@ -27,6 +27,10 @@ describe("seeds of synchronisation", () => {
     expect(runSyncSeed(5_764).violation).toBeNull();
   }, 60_000);
 
+  test("a vote that is under way throughout a sync is not forgotten by its end: seed 6149", () => {
+    expect(runSyncSeed(6_149).violation).toBeNull();
+  }, 60_000);
+
   test("one seed twice is one run", () => {
     const [one, other] = [runSyncSeed(5), runSyncSeed(5)];
     expect([other.traceHash, other.events]).toEqual([one.traceHash, one.events]);

@@ -295,6 +295,9 @@ export function endSync(state: PaxosState, services: readonly Service[], { timeM
   const { epoch, promised } = state;
   load(state, snap);
   state.epoch = Math.max(epoch, state.epoch);
+  // a vote that was under way when the sync began may be still, on a disk that stalls: nothing is voted before it can be read
+  if (compareBallots(promised, state.promised) > 0) state.promised = promised;
+  if (state.writing.size > 0) state.isInDoubt = true;
   see(state, promised);
   state.mustSync = null;
   state.fetching = null;

@@ -184,7 +184,7 @@ export type PaxosState = {
   readonly askedBefore: Map<NodeId, number>;
   /** This disk is an old copy: it votes no more. On disk. */
   isRegressed: boolean;
-  /** A write was refused for lack of space: nothing is voted until the disk has been read again. */
+  /** A write was refused for lack of space, or may be under way since before a sync: nothing is voted until the disk has been read again. */
   isInDoubt: boolean;
   readonly writing: Map<number, Purpose>;
   lastTicket: number;
