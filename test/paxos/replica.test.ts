@@ -292,6 +292,14 @@ describe("facts for the synchronisation", () => {
     ]);
   });
 
+  test("what a peer asked is remembered over a sync, written yet or not", () => {
+    const bench = replicaOn();
+    bench.request(C, collect(5));
+    beginSync(bench.state, services, clocks, bench.snap);
+    endSync(bench.state, services, clocks, bench.snap);
+    expect(answerTo(bench, C, { kind: "paxos.return", ...scopeOf(C) })).toMatchObject({ kind: "paxos.own", known: ballot(5, 3) });
+  });
+
   test("a start that finds the flag does not look for a leader", () => {
     const disk = newDisk();
     disk.image = applyFlush(disk.image, { change: "commit", db: "local", batch: [{ op: "put", key: localKeys.synchronizing(), value: new Uint8Array(1) }] });

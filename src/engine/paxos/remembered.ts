@@ -16,12 +16,11 @@ export type Remembered = Infer<typeof fields>;
 /** By member number, and the numbers whose row on disk is older. */
 export type Memory = { readonly rows: Map<number, Remembered>; readonly unwritten: Set<number> };
 
-export function loadMemory(memory: Memory, numbers: readonly number[], snap: Snapshot): void {
-  memory.rows.clear();
-  memory.unwritten.clear();
+/** What this run remembers is newer than its rows, some of which may be unwritten still. */
+export function loadMemory({ rows }: Memory, numbers: readonly number[], snap: Snapshot): void {
   for (const number of numbers) {
-    const raw = snap.get("accepts", acceptsKeys.peer(number));
-    if (raw !== undefined) memory.rows.set(number, row.decode(raw));
+    const raw = rows.has(number) ? undefined : snap.get("accepts", acceptsKeys.peer(number));
+    if (raw !== undefined) rows.set(number, row.decode(raw));
   }
 }
 

@@ -99,8 +99,11 @@ export function onCopied(turn: Turn): void {
   requester.durable = requester.cursor;
   requester.backoffMs = 0;
   if (requester.phase !== "copying") return;
+  if (requester.cursor?.cursor === null) {
+    afterCopy(turn);
+    return;
+  }
   begin(turn); // a newer snapshot that was told while this was on its way to disk
-  if (requester.cursor?.cursor === null) afterCopy(turn);
-  else if (requester.walk !== null) walkOn(turn);
+  if (requester.walk !== null) walkOn(turn);
   else copyNext(turn);
 }
