@@ -24,6 +24,8 @@ export function simRunOn(load: () => Promise<readonly Area[]>): CommandSpec {
       { name: "seed", form: "count", value: "N", means: "run this one seed" },
       { name: "seeds", form: "string", value: "N|A..B", means: "run the seeds 1 to N, or A to B" },
       { name: "area", form: "string", value: "AREA", default: "merge", means: "whose seeds" },
+      { name: "shrink", form: "flag", means: "leave out what --seed can do without and still break the same invariant" },
+      { name: "deeds", form: "string", value: "LIST", means: "run --seed with these of its deeds alone, as --shrink tells them" },
       { name: "mutants", form: "flag", means: "plant each known mistake and hunt it with the area's seeds (source tree only)" },
       { name: "events", form: "count", value: "N", means: "events of each seed before the faults stop" },
     ],
@@ -32,16 +34,22 @@ export function simRunOn(load: () => Promise<readonly Area[]>): CommandSpec {
       "cairn sim run fixtures/scenarios/merge/three-in-sequence.txt",
       "cairn sim run --area merge --seeds 200 --json",
       "cairn sim run --seed 7 --events 3000",
+      "cairn sim run --area sync --seed 4355 --shrink",
       "cairn sim run fixtures/scenarios/sync/last-chunk.txt --break 'message sync.chunk b→c'",
     ],
     async run(ctx) {
-      const { seed, seeds, area, events, rewrite, mutants, break: stop } = ctx.options;
+      const { seed, seeds, area, events, rewrite, mutants, break: stop, shrink: isShrunk, deeds } = ctx.options;
       const files = ctx.args.file;
       const areas = await load();
       if (mutants) return hunt(ctx, areaNamed(files[0] ?? area, areas));
       if ([files.length > 0, seed !== undefined, seeds !== undefined].filter(Boolean).length !== 1)
         throw new EngineError("USAGE", "sim run: want stories, or --seed, or --seeds, and only one of them");
-      if (stop !== undefined) {
+      if (isShrunk || deeds !== undefined) {
+        if (seed === undefined || stop !== undefined || rewrite || (isShrunk && deeds !== undefined))
+          throw new EngineError("USAGE", "sim run: --shrink and --deeds want one --seed, and stand alone");
+        if (deeds === undefined) await shrink(ctx, { area: areaNamed(area, areas), seed, eventsMax: events });
+        else await playDeeds(ctx, { area: areaNamed(area, areas), seed, eventsMax: events, deeds });
+      } else if (stop !== undefined) {
         const [file] = files;
         if (rewrite || seeds !== undefined || files.length > 1)
           throw new EngineError("USAGE", "sim run --break: want one story or one --seed, and nothing is rewritten");
@@ -92,11 +100,43 @@ type SeedToStop = { readonly area: Area; readonly seed: number; readonly events:
 
 async function seedToStop(ctx: Answering, { area, seed, events, what }: SeedToStop): Promise<void> {
   const { seedToBreak } = await import("../engine/sim/seeds.ts");
-  const stop = seedToBreak(area, seed, events, what);
+  const stop = seedToBreak(area, seed, what, { eventsMax: events });
   if (stop === null) throw new EngineError("NOT_FOUND", `${area.name} seed ${seed} does not meet the break ${what}`);
   const { at, nowMs, trace, queue } = stop;
   const head = `${area.name} seed ${seed}: break ${what} at event ${at}, ${nowMs} ms`;
   await ctx.answer({ event: "break", area: area.name, seed, break: what, ...stop }, [...trace, head, ...queue].join("\n"));
+}
+
+type SeedRun = { readonly area: Area; readonly seed: number; readonly eventsMax: number | undefined };
+
+async function shrink(ctx: Answering, { area, ...wanted }: SeedRun): Promise<void> {
+  const { printDeeds, shrinkSeed } = await import("../engine/sim/shrink.ts");
+  const between = async (left: number, tries: number): Promise<void> => {
+    ctx.note(`${left} deeds, ${tries} tries`);
+    await turn();
+    ctx.signal.throwIfAborted();
+  };
+  const shrunk = await shrinkSeed(area, wanted, between);
+  if (shrunk === null) throw new EngineError("NOT_FOUND", `${area.name} seed ${wanted.seed} breaks no invariant`);
+  const { invariant, deedCount, deeds, at, tries } = shrunk;
+  const events = wanted.eventsMax === undefined ? "" : ` --events ${wanted.eventsMax}`;
+  const reproduce = `cairn sim run --area ${area.name} --seed ${wanted.seed}${events} --deeds ${printDeeds(deeds)}`;
+  const text = `seed ${wanted.seed}: ${invariant}\n  ${deeds.length} of ${deedCount} deeds are left after ${tries} tries; it breaks at event ${at.shrunk}, before at ${at.whole}\n  ${reproduce}`;
+  await ctx.answer({ event: "shrunk", area: area.name, ...shrunk, reproduce }, text);
+  ctx.exitWith(8);
+}
+
+async function playDeeds(ctx: Answering, { area, seed, eventsMax, deeds }: SeedRun & { readonly deeds: string }): Promise<void> {
+  const { deedsToStop, parseDeeds } = await import("../engine/sim/shrink.ts");
+  const stop = deedsToStop(area, { seed, eventsMax }, parseDeeds(deeds));
+  if (stop === null) {
+    await ctx.answer({ event: "deeds", area: area.name, seed, violation: null }, `${area.name} seed ${seed} with deeds ${deeds}: no violation`);
+    return;
+  }
+  const { violation, at, nowMs, trace, queue } = stop;
+  const head = `${area.name} seed ${seed}: ${violation} at event ${at}, ${nowMs} ms`;
+  await ctx.answer({ event: "deeds", area: area.name, seed, ...stop }, [...trace, head, ...queue].join("\n"));
+  ctx.exitWith(8);
 }
 
 /** Whether all was as written, or is now. */

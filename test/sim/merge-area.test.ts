@@ -119,8 +119,8 @@ describe("worlds", () => {
 
 describe("seeds", () => {
   test("run through the area are those of the merge", () => {
-    const direct = runMergeSeed(5, 400);
-    expect(mergeArea.runSeed?.(5, 400)).toEqual(direct);
+    const direct = runMergeSeed(5, { eventsMax: 400 });
+    expect(mergeArea.runSeed?.(5, { eventsMax: 400 })).toEqual(direct);
     expect(logArea.runSeed).toBeUndefined();
   });
 });

@@ -69,21 +69,23 @@ describe("seeds", () => {
 
   test("are the same runs every time, whatever is recorded", () => {
     let lines = (): readonly string[] => [];
-    const again = runPaxosSeed(SEEDS[0]!, undefined, ({ trace }) => {
-      trace.recording = true;
-      lines = () => trace.since(0);
+    const again = runPaxosSeed(SEEDS[0]!, {
+      onWorld: ({ trace }) => {
+        trace.recording = true;
+        lines = () => trace.since(0);
+      },
     });
     expect([again.traceHash, again.events]).toEqual([runs[0]!.traceHash, runs[0]!.events]);
     expect(lines().length).toBeGreaterThan(1_000);
   }, 60_000);
 
   test("a seed stops where it meets a break, and is the same run up to there", () => {
-    const stop = seedToBreak(syncArea, 2, undefined, "mark hold.active");
+    const stop = seedToBreak(syncArea, 2, "mark hold.active");
     expect(stop?.trace.filter((line) => line.includes("[hold.active]"))).toHaveLength(1);
     expect(stop?.queue.length).toBeGreaterThan(3);
-    expect(seedToBreak(syncArea, 2, undefined, "mark hold.active")).toEqual(stop);
-    expect(seedToBreak(syncArea, 2, 500, "mark nothing.such")).toBeNull();
-    expect(() => seedToBreak(syncArea, 2, 500, "SYNC(c,joined)")).toThrow("conditions are for stories");
+    expect(seedToBreak(syncArea, 2, "mark hold.active")).toEqual(stop);
+    expect(seedToBreak(syncArea, 2, "mark nothing.such", { eventsMax: 500 })).toBeNull();
+    expect(() => seedToBreak(syncArea, 2, "SYNC(c,joined)", { eventsMax: 500 })).toThrow("conditions are for stories");
   }, 60_000);
 
   test("a write that another one overtook at its version is not said to be surely undone: seed 1148", () => {

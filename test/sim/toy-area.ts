@@ -36,7 +36,7 @@ export const toyArea: Area = defineArea<ToyScene>({
     },
   ],
   transitions: { chatter: { telling: ["telling"] } },
-  runSeed(seed, eventsMax = 1_000) {
+  runSeed(seed, { eventsMax = 1_000 } = {}) {
     const world = chatterWorld(["a", "b", "c"], { seed, link: { delayMs: [0, 30], loss: 0.05 }, flushMs: [0, 5], keep: "random" });
     while (world.eventCount < eventsMax) world.step();
     const violation = seed === 13 ? { invariant: "13 is no seed", at: world.eventCount } : null;

@@ -4,6 +4,7 @@
  */
 import { EngineError } from "../base/errors.ts";
 import type { Call } from "./grammar.ts";
+import type { Tape } from "./tape.ts";
 import { Words } from "./words.ts";
 import type { Violation, WorldFace } from "./world-face.ts";
 
@@ -36,6 +37,15 @@ export type SeedReport = {
   readonly marks: ReadonlyMap<string, number>;
 };
 
+export type SeedOptions = {
+  /** Before the faults stop. */
+  readonly eventsMax?: number | undefined;
+  /** Shown each world that the seed makes, before anything happens there. */
+  readonly onWorld?: ((world: WorldFace) => void) | undefined;
+  /** Records the deeds, or plays some of them. */
+  readonly tape?: Tape | undefined;
+};
+
 export type AreaSpec<S extends Scene> = {
   readonly name: string;
   readonly summary: string;
@@ -52,8 +62,7 @@ export type AreaSpec<S extends Scene> = {
   readonly transitions?: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>;
   /** Whose planted mistakes its seeds hunt: the words before the dot. Its own name where nothing is said. */
   readonly mutants?: readonly string[];
-  /** `onWorld` is shown each world that the seed makes, before anything happens there. */
-  runSeed?(seed: number, eventsMax: number | undefined, onWorld?: (world: WorldFace) => void): SeedReport;
+  runSeed?(seed: number, how?: SeedOptions): SeedReport;
 };
 
 /** A world that was made, with its area's verbs bound to it. */

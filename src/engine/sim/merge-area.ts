@@ -118,7 +118,7 @@ export const mergeArea: Area = defineArea({
     mergeRoles,
     "world merge storage=a,b primary=p secondaries=s1,s2,s3 frontends=f quorum=2",
   ),
-  runSeed: (seed, eventsMax, onWorld) => runMergeSeed(seed, eventsMax, onWorld),
+  runSeed: runMergeSeed,
 });
 
 /** No seeds of its own: the log is part of every merge. */

@@ -7,11 +7,11 @@ import { utf8 } from "../base/bytes.ts";
 import type { NodeId } from "../base/ids.ts";
 import { nextBelow, nextChance, nextOf, type Prng, prng } from "../base/prng.ts";
 import type { StepName } from "../node/assemble.ts";
-import type { SeedReport } from "./area.ts";
+import type { SeedOptions, SeedReport } from "./area.ts";
 import { MergeRun } from "./merge-run.ts";
 import type { MergeCluster, MergeShape } from "./merge-world.ts";
 import { drift, endOneFault, replayOne, seedReport } from "./seed-run.ts";
-import type { WorldFace } from "./world-face.ts";
+import { doDeeds, type Tape } from "./tape.ts";
 
 /** Events of a safety phase where nobody says: enough for a dozen rounds with faults. */
 export const SEED_EVENTS = 3_000;
@@ -24,8 +24,8 @@ const DRIFT_MS_MAX = 15_000;
 /** Distinct entries that clients of one seed submit: few, so that repeats meet. */
 const ENTRY_COUNT = 400;
 
-export function runMergeSeed(seed: number, eventsMax = SEED_EVENTS, onWorld?: (world: WorldFace) => void): SeedReport {
-  return new SeedRun(seed, eventsMax, onWorld).run();
+export function runMergeSeed(seed: number, how: SeedOptions = {}): SeedReport {
+  return new SeedRun(seed, how).run();
 }
 
 /** 1 to 3 storage nodes and secondaries, 1 or 2 frontends; often one node has several roles, as `cairn up` gives them. */
@@ -52,6 +52,7 @@ function drawShape(dice: Prng): MergeShape {
 class SeedRun {
   private readonly seed: number;
   private readonly eventsMax: number;
+  private readonly tape: Tape | undefined;
   private readonly dice: Prng;
   private readonly merge: MergeRun;
   private readonly cluster: MergeCluster;
@@ -64,9 +65,10 @@ class SeedRun {
   /** A secondary that is not backed up in the first half: so that a restored primary meets one that knows nothing. */
   private readonly cold: NodeId | null;
 
-  constructor(seed: number, eventsMax: number, onWorld?: (world: WorldFace) => void) {
+  constructor(seed: number, { eventsMax = SEED_EVENTS, onWorld, tape }: SeedOptions) {
     this.seed = seed;
     this.eventsMax = eventsMax;
+    this.tape = tape;
     this.dice = prng(seed ^ 0x5eed);
     const shape = drawShape(this.dice);
     const slow = nextChance(this.dice, 0.4);
@@ -95,11 +97,13 @@ class SeedRun {
 
   run(): SeedReport {
     const { world } = this.cluster;
-    while (world.eventCount < this.eventsMax && world.violations.length === 0) {
+    const { dice } = this;
+    const act = (): void => {
       if (this.loss !== null && world.eventCount >= this.loss.at) this.lose(this.loss.id);
       this.act();
-      drift(world, nextBelow(this.dice, 40), world.nowMs + DRIFT_MS_MAX);
-    }
+    };
+    const goOn = (): void => drift(world, nextBelow(dice, 40), world.nowMs + DRIFT_MS_MAX);
+    doDeeds({ dice, isOpen: () => world.eventCount < this.eventsMax, isBroken: () => world.violations.length > 0, act, drift: goOn }, this.tape);
     if (world.violations.length === 0) this.merge.heal();
     return seedReport(world, this.seed);
   }

@@ -28,7 +28,7 @@ export function runWithMutant(area: Area, mutant: string, seed: number): SeedRep
   if (area.runSeed === undefined) throw new EngineError("NOT_FOUND", `area ${area.name} has no seed runs`);
   setMutant(mutant);
   try {
-    return area.runSeed(seed, undefined);
+    return area.runSeed(seed);
   } finally {
     setMutant(null);
   }

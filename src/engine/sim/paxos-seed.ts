@@ -11,14 +11,14 @@ import { storedAccepted } from "../paxos/records.ts";
 import { firstIn } from "../paxos/trim.ts";
 import { decodeBatch } from "../store/batch.ts";
 import { historyIn } from "../store/versions.ts";
-import type { SeedReport } from "./area.ts";
+import type { SeedOptions, SeedReport } from "./area.ts";
 import { PERFECT_LINK } from "./network.ts";
 import { PaxosCheckers } from "./paxos-checkers.ts";
 import { PaxosClients, put, read, remove } from "./paxos-clients.ts";
 import { type PaxosCall, PaxosCluster } from "./paxos-world.ts";
 import { drift, endOneFault, healLinks, healNode, replayOne, seedReport, storesEqual } from "./seed-run.ts";
 import { runFor } from "./steer.ts";
-import type { WorldFace } from "./world-face.ts";
+import { doDeeds, type Tape } from "./tape.ts";
 
 /** Events of a safety phase where nobody says: a few dozen seconds of virtual time with a dozen faults. */
 export const SEED_EVENTS = 6_000;
@@ -40,13 +40,14 @@ const OPEN_MAX = 24;
 const PROGRESS_MS = 10_000;
 const EQUAL_MS = 10_000;
 
-export function runPaxosSeed(seed: number, eventsMax = SEED_EVENTS, onWorld?: (world: WorldFace) => void): SeedReport {
-  return new SeedRun(seed, eventsMax, onWorld).run();
+export function runPaxosSeed(seed: number, how: SeedOptions = {}): SeedReport {
+  return new SeedRun(seed, how).run();
 }
 
 class SeedRun {
   private readonly seed: number;
   private readonly eventsMax: number;
+  private readonly tape: Tape | undefined;
   private readonly dice: Prng;
   private readonly cluster: PaxosCluster;
   private readonly clients: PaxosClients;
@@ -57,9 +58,10 @@ class SeedRun {
   /** Mostly no faults at all for a while: leases and pipelines need quiet to fill. */
   private readonly faultShare: number;
 
-  constructor(seed: number, eventsMax: number, onWorld?: (world: WorldFace) => void) {
+  constructor(seed: number, { eventsMax = SEED_EVENTS, onWorld, tape }: SeedOptions) {
     this.seed = seed;
     this.eventsMax = eventsMax;
+    this.tape = tape;
     this.dice = prng(seed ^ 0x5eed);
     const nodeCount = nextChance(this.dice, 0.7) ? 3 : 5;
     const slow = nextChance(this.dice, 0.3);
@@ -89,10 +91,12 @@ class SeedRun {
     const { world } = this.cluster;
     this.cluster.startNodes();
     runFor(world, 2_000);
-    while (world.eventCount < this.eventsMax && world.violations.length === 0) {
-      this.act();
-      drift(world, nextBelow(this.dice, 30));
-    }
+    const { dice } = this;
+    const goOn = (): void => drift(world, nextBelow(dice, 30));
+    doDeeds(
+      { dice, isOpen: () => world.eventCount < this.eventsMax, isBroken: () => world.violations.length > 0, act: () => this.act(), drift: goOn },
+      this.tape,
+    );
     if (world.violations.length === 0) this.heal();
     if (world.trace.marks.has("paxos.old-copy")) this.broken("I4 a disk that is no old copy was taken for one");
     return seedReport(world, this.seed);

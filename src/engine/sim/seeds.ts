@@ -3,11 +3,12 @@
  * the same. What broke is told with the command that shows it again. Reads no clock: the caller does.
  */
 import { EngineError } from "../base/errors.ts";
-import type { Area, SeedReport } from "./area.ts";
+import type { Area, SeedOptions, SeedReport } from "./area.ts";
 import { breakOf } from "./breaks.ts";
 import { parseCalls } from "./grammar.ts";
 import { queueLines } from "./verbs.ts";
 import { Words } from "./words.ts";
+import type { WorldFace } from "./world-face.ts";
 
 export type SeedRange = { readonly from: number /** Not included. */; readonly to: number };
 
@@ -40,7 +41,7 @@ export async function runSeeds(area: Area, range: SeedRange, eventsMax: number |
   const broken: SeedReport[] = [];
   let events = 0;
   for (let seed = range.from; seed < range.to; seed++) {
-    const report = area.runSeed(seed, eventsMax);
+    const report = area.runSeed(seed, { eventsMax });
     events += report.events;
     hash.update(report.traceHash);
     for (const [name, count] of report.marks) marks.set(name, (marks.get(name) ?? 0) + count);
@@ -61,22 +62,41 @@ export type SeedStop = { readonly at: number; readonly nowMs: number; readonly t
 const STOP_LINES_MAX = 60;
 
 /** One seed up to its first event that meets the break, said as the verb `break` wants it; null where none does. */
-export function seedToBreak(area: Area, seed: number, eventsMax: number | undefined, what: string): SeedStop | null {
+export function seedToBreak(area: Area, seed: number, what: string, how: SeedOptions = {}): SeedStop | null {
   if (area.runSeed === undefined) throw new EngineError("NOT_FOUND", `area ${area.name} has no seed runs`);
   const words = (parseCalls(`break ${what}`)[0] ?? []).slice(1);
   let stop: SeedStop | null = null;
-  area.runSeed(seed, eventsMax, (world) => {
+  const onWorld = (world: WorldFace): void => {
     const isHit = breakOf(world, new Words("break", words), noCondition).watch();
-    const { check, trace } = world;
-    trace.recording = true;
+    const { check } = world;
+    world.trace.recording = true;
     world.check = () => {
       if (stop !== null || !isHit()) return check?.() ?? null;
-      stop = { at: world.eventCount, nowMs: world.nowMs, trace: trace.since(trace.position - STOP_LINES_MAX), queue: queueLines(world) };
+      stop = stopOf(world);
       return `break ${what}`; // whatever is told ends the run
     };
-  });
+  };
+  area.runSeed(seed, { ...how, onWorld });
   return stop;
 }
+
+/** One seed up to where it breaks an invariant; null where it breaks none. */
+export function seedToViolation(area: Area, seed: number, how: SeedOptions): (SeedStop & { readonly violation: string }) | null {
+  if (area.runSeed === undefined) throw new EngineError("NOT_FOUND", `area ${area.name} has no seed runs`);
+  const worlds: WorldFace[] = [];
+  const onWorld = (world: WorldFace): void => {
+    world.trace.recording = true;
+    worlds.push(world);
+  };
+  const { violation } = area.runSeed(seed, { ...how, onWorld });
+  const last = worlds.at(-1);
+  return violation === null || last === undefined ? null : { violation: violation.invariant, ...stopOf(last) };
+}
+
+const stopOf = (world: WorldFace): SeedStop => ({
+  ...{ at: world.eventCount, nowMs: world.nowMs },
+  ...{ trace: world.trace.since(world.trace.position - STOP_LINES_MAX), queue: queueLines(world) },
+});
 
 function noCondition(text: string): never {
   throw new EngineError("BAD_OPTION", `--break ${text}: in a seed want message KIND, mark NAME or commit NODE; conditions are for stories`);

@@ -5,7 +5,7 @@ import type { NodeId } from "../base/ids.ts";
 import { PAXOS_TIMING, paxosTransitions } from "../paxos/state.ts";
 import { holdTransitions, providerTransitions, requesterTransitions } from "../sync/phases.ts";
 import { DEFAULT_LIMITS, SEED_LIMITS, SYNC_TIMING } from "../sync/state.ts";
-import { type Area, type Condition, defineArea, type SeedReport } from "./area.ts";
+import { type Area, type Condition, defineArea, type SeedOptions, type SeedReport } from "./area.ts";
 import { runPaxosSeed } from "./paxos-seed.ts";
 import { type Laggards, PaxosStory } from "./paxos-story.ts";
 import { type PaxosScene, paxosVerbs } from "./paxos-verbs.ts";
@@ -13,7 +13,6 @@ import { NODES_MAX, type SyncProfile } from "./paxos-world.ts";
 import { runSyncSeed } from "./sync-seed.ts";
 import { syncVerbs } from "./sync-verbs.ts";
 import type { Words } from "./words.ts";
-import type { WorldFace } from "./world-face.ts";
 
 /** A longer history is made by a story's own writes. */
 const LAST_MAX = 10_000;
@@ -109,10 +108,10 @@ const conditions: readonly Condition<PaxosScene>[] = [
 ];
 
 /** One seed is two runs: of Paxos alone, and of members that must be copied to. The first that breaks is told. */
-function runSeed(seed: number, eventsMax: number | undefined, onWorld?: (world: WorldFace) => void): SeedReport {
-  const decided = runPaxosSeed(seed, eventsMax, onWorld);
+function runSeed(seed: number, how: SeedOptions = {}): SeedReport {
+  const decided = runPaxosSeed(seed, how);
   if (decided.violation !== null) return decided;
-  const copied = runSyncSeed(seed, eventsMax, onWorld);
+  const copied = runSyncSeed(seed, how);
   const marks = new Map(decided.marks);
   for (const [name, count] of copied.marks) marks.set(name, (marks.get(name) ?? 0) + count);
   return { ...copied, events: decided.events + copied.events, traceHash: decided.traceHash + copied.traceHash, marks };

@@ -6,7 +6,7 @@
  */
 import { nextBelow, nextChance, nextOf, type Prng, prng } from "../base/prng.ts";
 import { SYNC_TIMING, type SyncTiming } from "../sync/state.ts";
-import type { SeedReport } from "./area.ts";
+import type { SeedOptions, SeedReport } from "./area.ts";
 import { PaxosCheckers } from "./paxos-checkers.ts";
 import { PaxosClients, put, remove } from "./paxos-clients.ts";
 import { PaxosCluster } from "./paxos-world.ts";
@@ -14,7 +14,7 @@ import { drift, endOneFault, healLinks, healNode, seedReport, storesEqual } from
 import { runFor } from "./steer.ts";
 import { SyncFaults } from "./sync-faults.ts";
 import { watchSync } from "./sync-watch.ts";
-import type { WorldFace } from "./world-face.ts";
+import { doDeeds, type Tape } from "./tape.ts";
 
 export const SYNC_SEED_EVENTS = 8_000;
 const KEYS = Array.from({ length: 24 }, (_, n) => `key-${n}`);
@@ -27,22 +27,24 @@ const TIMING = Object.fromEntries(Object.entries(SYNC_TIMING).map(([name, ms]) =
 /** A few round trips of the slowest link. */
 const SHORT_AGE_MS = 800;
 
-export function runSyncSeed(seed: number, eventsMax = SYNC_SEED_EVENTS, onWorld?: (world: WorldFace) => void): SeedReport {
-  return new SyncSeedRun(seed, eventsMax, onWorld).run();
+export function runSyncSeed(seed: number, how: SeedOptions = {}): SeedReport {
+  return new SyncSeedRun(seed, how).run();
 }
 
 class SyncSeedRun {
   private readonly seed: number;
   private readonly eventsMax: number;
+  private readonly tape: Tape | undefined;
   private readonly dice: Prng;
   private readonly cluster: PaxosCluster;
   private readonly clients: PaxosClients;
   private readonly faults: SyncFaults;
   private readonly faultShare: number;
 
-  constructor(seed: number, eventsMax: number, onWorld?: (world: WorldFace) => void) {
+  constructor(seed: number, { eventsMax = SYNC_SEED_EVENTS, onWorld, tape }: SeedOptions) {
     this.seed = seed;
     this.eventsMax = eventsMax;
+    this.tape = tape;
     this.dice = prng(seed ^ 0x57ac);
     const isSeedProfile = nextChance(this.dice, 0.3);
     const lossy = nextChance(this.dice, 0.4);
@@ -81,10 +83,12 @@ class SyncSeedRun {
     const { world } = this.cluster;
     this.cluster.startNodes();
     runFor(world, 3_000);
-    while (world.eventCount < this.eventsMax && world.violations.length === 0) {
-      this.act();
-      drift(world, nextBelow(this.dice, 40));
-    }
+    const { dice } = this;
+    const goOn = (): void => drift(world, nextBelow(dice, 40));
+    doDeeds(
+      { dice, isOpen: () => world.eventCount < this.eventsMax, isBroken: () => world.violations.length > 0, act: () => this.act(), drift: goOn },
+      this.tape,
+    );
     if (world.violations.length === 0) this.heal();
     return seedReport(world, this.seed);
   }
