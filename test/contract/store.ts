@@ -226,6 +226,7 @@ export function storeContract(title: string, make: () => Promise<StoreBench>): v
             hexRows(oracle.range(from ?? undefined, to ?? undefined, reverse, limit ?? undefined)),
           );
         }
+        expect(Array.from(snap.peekStored(), (row) => hexRows([row])).flat()).toEqual(hexRows(snap.stored())); // each read while it is lent
         for (const [key, value] of oracle.rows) expect([snap.get(key), snap.peek(key)]).toEqual([value, value]);
         expect(digestSnapshot(snap)).toEqual(digestSnapshot(other));
         expect([...diffSnapshots("local", { a: snap, b: other })]).toEqual([]);

@@ -87,7 +87,7 @@ export function finishDigest(build: DigestBuild): DigestNode {
 /** The tree of a whole store, from nothing. */
 export function digestTreeOf(snapshot: StoreSnapshot, seed: number): DigestNode {
   const build = newDigestBuild(seed);
-  for (const [key, stored] of snapshot.stored()) digestRow(build, key, stored);
+  for (const [key, stored] of snapshot.peekStored()) digestRow(build, key, stored);
   return finishDigest(build);
 }
 
@@ -313,7 +313,7 @@ function rebuild(build: DigestBuild, node: DigestNode, after: Uint8Array | null,
   if (node.level === 0) {
     const from = after === null ? undefined : justBehind(after);
     const to = isLast || node.end === null ? undefined : justBehind(node.end);
-    for (const [key, stored] of snapshot.stored(from, to)) digestRow(build, key, stored);
+    for (const [key, stored] of snapshot.peekStored(from, to)) digestRow(build, key, stored);
     return;
   }
   let before = after;

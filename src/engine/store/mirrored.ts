@@ -148,6 +148,9 @@ class MirroredSnapshot implements StoreSnapshot {
   stored(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<Row> {
     return this.rows("stored", from, to, options);
   }
+  peekStored(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<Row> {
+    return this.rows("stored", from, to, options);
+  }
   [Symbol.dispose](): void {
     this.real[Symbol.dispose]();
   }

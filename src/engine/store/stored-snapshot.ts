@@ -51,10 +51,14 @@ export abstract class StoredSnapshot implements StoreSnapshot {
   }
 
   *stored(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
+    for (const [key, stored] of this.peekStored(from, to, options)) yield [key, stored.slice()];
+  }
+
+  *peekStored(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Generator<readonly [Uint8Array, Uint8Array]> {
     this.checkOpen();
-    for (const [key, stored] of this.rows(from, to, options)) {
-      checkStored(this.name, key, stored);
-      yield [key, stored.slice()];
+    for (const row of this.rows(from, to, options)) {
+      checkStored(this.name, row[0], row[1]);
+      yield row;
       this.checkOpen();
     }
   }

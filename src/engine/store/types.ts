@@ -32,6 +32,8 @@ export interface StoreSnapshot extends Disposable {
   iterate(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Iterable<readonly [Uint8Array, Uint8Array]>;
   /** The same rows with their values in stored form (`store/value.ts`): what comparing and digesting read. Checked too. */
   stored(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Iterable<readonly [Uint8Array, Uint8Array]>;
+  /** The same, but each value is lent: not to be changed, and gone with the next row or any other read. */
+  peekStored(from?: Uint8Array, to?: Uint8Array, options?: RangeOptions): Iterable<readonly [Uint8Array, Uint8Array]>;
 }
 
 /** One ordered key space. Commits are totally ordered; a rejected commit left nothing. */

@@ -15,12 +15,12 @@ export type ChunkLimits = { readonly chunkBytes: number; readonly chunkKeys: num
 /** `hi` is the first key that is not in it; null where none is left. */
 export type Packed = { readonly batch: Uint8Array; readonly hi: Uint8Array | null; readonly keyCount: number };
 
-/** `onRow` is shown each packed row in stored form. */
+/** `onRow` is shown each packed row in stored form, lent until it returns. */
 export function pack(view: StoreSnapshot, lo: Uint8Array, limits: ChunkLimits, onRow: (key: Uint8Array, stored: Uint8Array) => void): Packed {
   const ops: Op[] = [];
   let bytes = 0;
   let hi: Uint8Array | null = null;
-  for (const [key, stored] of view.stored(lo, undefined, { limit: limits.chunkKeys + 1 })) {
+  for (const [key, stored] of view.peekStored(lo, undefined, { limit: limits.chunkKeys + 1 })) {
     const op: Op = { op: "put", key, value: payloadOf(stored), wroteAt: wroteAtOf(stored) };
     bytes += encodedOpBytes(op);
     if (ops.length > 0 && (ops.length === limits.chunkKeys || bytes > limits.chunkBytes)) {

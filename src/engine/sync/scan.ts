@@ -19,7 +19,7 @@ export const newScan = (config: SyncConfig, view: number, version: number): Scan
 /** Reads on; true when the last row is digested. */
 export function scanOn({ ports }: Turn, scan: Scan): boolean {
   let count = 0;
-  for (const [key, stored] of ports.views.read(scan.view).stored(scan.at, undefined, { limit: SCAN_ROWS_MAX + 1 })) {
+  for (const [key, stored] of ports.views.read(scan.view).peekStored(scan.at, undefined, { limit: SCAN_ROWS_MAX + 1 })) {
     scan.at = key;
     if (count++ === SCAN_ROWS_MAX) return false;
     digestRow(scan.build, key, stored);
