@@ -48,9 +48,9 @@ export class CoreBench<State, Request, Answer, Send, Reply> {
     return this;
   }
 
-  request(from: NodeId, body: Request): number {
+  request(from: NodeId, body: Request, more = false): number {
     const id = ++this.requestCount;
-    this.take({ kind: "request", timeMs: this.timeMs, upMs: this.timeMs, id, from, body });
+    this.take({ kind: "request", timeMs: this.timeMs, upMs: this.timeMs, id, from, body, ...(more ? { more } : {}) });
     return id;
   }
 

@@ -220,3 +220,34 @@ test("a peer that nobody knows is lost, not an exception in the middle of a step
   expect(lost).toEqual(["z"]);
   peers.close();
 });
+
+test("duty 11: requests that join wait for the end of the turn and are stepped as one, in their order with everything else", async () => {
+  const heard: string[] = [];
+  const core: Core<readonly ToyEffect[], never, never, string> = {
+    name: "joined",
+    step: (event) => {
+      heard.push(event.kind === "request" ? `${event.id}${event.more === true ? "+" : ""}` : event.kind);
+      return [];
+    },
+  };
+  let snapshots = 0;
+  const { disk } = new HandDisk();
+  const snapshot = (): Snapshot & Disposable => {
+    snapshots++;
+    return disk.snapshot();
+  };
+  const counted = { write: disk.write, snapshot };
+  const driver = openDriver({ core, disk: counted, connect: nowhere, joins: (body) => body.length === 0 });
+  const ask = (body: readonly ToyEffect[]): void => void driver.request(CLIENT, body).catch(() => {});
+  for (let at = 0; at < 3; at++) ask([]);
+  expect(heard).toEqual([]);
+  await soon();
+  expect([heard, snapshots]).toEqual([["1+", "2+", "3"], 1]);
+  ask([]);
+  ask([say("does not join")]);
+  ask([]);
+  expect(heard.slice(3)).toEqual(["4", "5"]); // one that waits for nothing takes along what came before it
+  await soon();
+  expect(heard.slice(5)).toEqual(["6"]);
+  await driver.close();
+});

@@ -18,6 +18,7 @@
  *  8. Each request is answered at most once; an answer to a client or peer that went away is dropped silently.
  *  9. A crash loses the state, timers and everything not stored. A file `replace` is whole or absent; an `append` may be torn.
  * 10. `upMs` of an event is read when it is stepped, not when it came, and never falls within one process.
+ * 11. A request with `more` is followed at once by another one that a core may take together with it; the last has none.
  */
 import type { ErrorCode } from "./errors.ts";
 import type { NodeId } from "./ids.ts";
@@ -76,7 +77,8 @@ export const CLOCK_MARGIN = 0.1;
 export type Happening<Request, Answer> =
   /** First event of every process: the snapshot is what the disk held. */
   | { readonly kind: "start" }
-  | { readonly kind: "request"; readonly id: number; readonly from: NodeId; readonly body: Request }
+  /** `more`: what would be done after every event may be put off until the next one, which follows at once. */
+  | { readonly kind: "request"; readonly id: number; readonly from: NodeId; readonly body: Request; readonly more?: boolean }
   | { readonly kind: "message"; readonly from: NodeId; readonly requestId: number; readonly body: Answer }
   | { readonly kind: "timer"; readonly timer: string }
   | { readonly kind: "stored"; readonly ticket: number }

@@ -35,6 +35,8 @@ export type DriverOptions<Request, Answer, Send, Reply> = {
   readonly disk: Pick<Disk, "snapshot" | "write">;
   readonly connect: Connect<Answer, Send>;
   readonly mark?: (name: string, text: string | undefined) => void;
+  /** Requests that wait for the end of the event loop's turn, so that those which came in it are stepped together (duty 11). */
+  readonly joins?: (body: Request) => boolean;
 };
 
 export type Driver<Request, Reply> = {
@@ -69,10 +71,13 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
   private readonly disk: Pick<Disk, "snapshot" | "write">;
   private readonly transport: Transport<Send>;
   private readonly mark: (name: string, text: string | undefined) => void;
+  private readonly joins: (body: Request) => boolean;
   private readonly end: (ending: Ending<Reply>) => void;
   /** Events that wait for their turn; with a token where a timer may be disarmed before its turn comes. */
   private queue: { event: Waiting<Request, Answer>; token?: number }[] = [];
   private stepping = false;
+  /** The end of this turn of the event loop is waited for. */
+  private gathering = false;
   private ending: Ending<Reply> | null = null;
   private readonly waiters = new Map<number, Waiter<Reply>>();
   private lastRequestId = 0;
@@ -98,6 +103,7 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
     this.core = options.core;
     this.disk = options.disk;
     this.mark = options.mark ?? (() => {});
+    this.joins = options.joins ?? (() => false);
     this.transport = options.connect({
       message: (from, requestId, body) => this.push({ kind: "message", timeMs: Date.now(), from, requestId, body }),
       lost: (peer) => this.push({ kind: "lost", timeMs: Date.now(), peer }),
@@ -115,7 +121,9 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
     const { promise, resolve, reject } = Promise.withResolvers<Reply>();
     const id = ++this.lastRequestId;
     this.waiters.set(id, { resolve, reject });
-    this.push({ kind: "request", timeMs: Date.now(), id, from, body });
+    const event: Waiting<Request, Answer> = { kind: "request", timeMs: Date.now(), id, from, body };
+    if (this.joins(body)) this.gather(event);
+    else this.push(event);
     return promise;
   }
 
@@ -126,6 +134,16 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
   async close(): Promise<void> {
     this.finish({ kind: "closed" });
     await Promise.all([this.writes, this.accepts]);
+  }
+
+  private gather(event: Waiting<Request, Answer>): void {
+    this.queue.push({ event });
+    if (this.gathering || this.stepping) return;
+    this.gathering = true;
+    setImmediate(() => {
+      this.gathering = false;
+      if (!this.stepping && this.queue.length > 0 && this.ending === null) this.pump();
+    });
   }
 
   private push(event: Waiting<Request, Answer>, token?: number): void {
@@ -142,11 +160,13 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
       while (this.queue.length > 0 && this.ending === null) {
         const round = this.queue;
         this.queue = [];
-        for (const { event, token } of round) {
+        for (const [at, { event, token }] of round.entries()) {
           if (this.ending !== null) return;
           if (token !== undefined && !this.fired(event, token)) continue;
+          const next = round[at + 1]?.event;
+          const more = event.kind === "request" && next?.kind === "request" && this.joins(event.body) && this.joins(next.body); // duty 11
           // now, not when it came: a lease may have run out while it waited
-          this.take(this.core.step(Object.assign(event, { upMs: performance.now() }), snap));
+          this.take(this.core.step(Object.assign(event, more ? { upMs: performance.now(), more } : { upMs: performance.now() }), snap));
         }
       }
     } catch (error) {

@@ -103,7 +103,7 @@ class Member {
     for (const [part, own] of routed(event, PARTS, (body) => (isSyncRequest(body) ? SYNC : PAXOS))) this.stepPart(part, own, snap, out);
     // a peer that recovers by Paxos keeps the transfer alive that brought it so far
     if (event.kind === "request" && event.body.kind === "paxos.recent-req") this.tell({ kind: "sync.recent-asked", peer: event.from }, event, snap, out);
-    this.carry(event, snap, out);
+    if (event.kind !== "request" || event.more !== true) this.carry(event, snap, out); // else with the request that follows
     return inOrder(out);
   }
 

@@ -22,7 +22,7 @@ import { type NodeConfig, votersOf } from "./config.ts";
 import type { Disk } from "./disk.ts";
 import { type Driver, openDriver } from "./driver.ts";
 import { MemberLinks } from "./hosting.ts";
-import { assembleMember, type MemberCore } from "./member.ts";
+import { assembleMember, type MemberCore, type MemberRequest } from "./member.ts";
 import { ReplicaTrace } from "./replica-trace.ts";
 
 /** Trim leaves so many versions (sync.md 3.6). */
@@ -67,7 +67,8 @@ export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): 
   const links = new MemberLinks(node, hooks.linkLost);
   const applied = new AppliedReplica(core, disk);
   const trace = new ReplicaTrace();
-  const driver = openDriver({ core: trace.watch(applied.watched), disk, connect: links.connect, mark: hooks.mark });
+  const joins = ({ kind }: MemberRequest): boolean => kind.startsWith("kv.");
+  const driver = openDriver({ core: trace.watch(applied.watched), disk, connect: links.connect, mark: hooks.mark, joins });
   driver.start();
   const facts = (): ReplicaFacts => factsOf(core.state, performance.now());
   return {

@@ -28,7 +28,7 @@ import {
   send,
   type Turn,
 } from "./state.ts";
-import { viewAt } from "./view.ts";
+import { type View, viewAt } from "./view.ts";
 
 /** Requests and bytes that wait for a proposal: above it new ones are refused. */
 const QUEUE_COUNT_MAX = 16_384;
@@ -186,21 +186,19 @@ export function mayRead(state: PaxosState, upMs: number): boolean {
 /** Answers what may be answered, and asks the leader once for everything that waits. */
 export function pumpReads(turn: Turn): void {
   const { state, upMs } = turn;
-  if (state.reads.length > 0 && state.leading !== null && mayRead(state, upMs)) {
-    const later: Read[] = [];
-    for (const read of state.reads)
-      if (read.onVersion <= state.last) readNow(turn, read);
-      else later.push(read);
-    state.reads = later;
-  }
+  if (state.reads.length > 0 && state.leading !== null && mayRead(state, upMs)) state.reads = readAll(turn, state.reads);
   if (state.reads.length > 0 && state.phase === "following" && state.leader !== null) askVersion(turn, state.leader);
-  if (state.due.length > 0) {
-    const later: Read[] = [];
-    for (const read of state.due)
-      if (read.onVersion <= state.last) readNow(turn, read);
-      else later.push(read);
-    state.due = later;
-  }
+  if (state.due.length > 0) state.due = readAll(turn, state.due);
+}
+
+/** Answers those that this node has come so far for, from one view; returns the others. */
+function readAll(turn: Turn, reads: readonly Read[]): Read[] {
+  const later: Read[] = [];
+  const view = viewAt(turn, turn.state.last);
+  for (const read of reads)
+    if (read.onVersion <= turn.state.last) readNow(turn, read, view);
+    else later.push(read);
+  return later;
 }
 
 /** The word under way may be older than what a client has seen since it was asked for: a later read waits for the next. */
@@ -212,13 +210,13 @@ function askVersion(turn: Turn, leader: NodeId): void {
   } else if (mutant("paxos.read-joins-sent-request")) state.asked = { ...state.asked, reads: [...state.asked.reads, ...state.reads.splice(0)] };
 }
 
-function readNow(turn: Turn, read: Read) {
+function readNow(turn: Turn, read: Read, view: View) {
   const { state, services } = turn;
   if (read.outcome !== null) return respond(turn, read, read.outcome, Math.min(read.onVersion, state.last));
   invariant(read.ask !== null, "a read asks for something");
   const service = serviceOf(services, read.ask);
   invariant(service !== null, `a read of a service, not ${read.ask.kind}`);
-  respond(turn, read, service.read(read.ask, viewAt(turn, state.last), state.last), state.last);
+  respond(turn, read, service.read(read.ask, view, state.last), state.last);
 }
 
 /** A member asks for the version that its reads must see: it is a read itself, answered like one. */

@@ -20,7 +20,7 @@ import { APPLY_TIMER, apply, onApplied, onApplyTimer } from "./history.ts";
 import { FETCH_TIMER, fetchOn, onFetchTimer, onRecent, onRecentRefused, onRecentReq } from "./learner.ts";
 import { onCommit, onLease, onLeaseAck, renew, takeUp } from "./lease.ts";
 import { announce, isOfEarlierRun, onOwn, onReturn } from "./peers.ts";
-import { choose, onAccept, onBeginRefused, onTellTimer, onTrim, pump, TELL_TIMER, tell } from "./proposer.ts";
+import { choose, GATHER_TIMER, onAccept, onBeginRefused, onGatherTimer, onTellTimer, onTrim, pump, TELL_TIMER, tell } from "./proposer.ts";
 import { load, loadVotes } from "./records.ts";
 import type { Service } from "./services.ts";
 import { serviceOf } from "./services.ts";
@@ -37,9 +37,13 @@ export const isPaxosRequest = (services: readonly Service[], body: Request): boo
 export function stepPaxos(state: PaxosState, services: readonly Service[], event: Event<Request, Answer>, snap: Snapshot): readonly PaxosEffect[] {
   const turn: Turn = { state, services, snap, timeMs: event.timeMs, upMs: event.upMs, out: [] };
   take(turn, event);
-  goOn(turn);
+  if (!isAmongMany(event, services)) goOn(turn);
   return turn.out;
 }
+
+/** Clients' requests that come together become one proposal, or are read from one state. */
+const isAmongMany = (event: Event<Request, Answer>, services: readonly Service[]): boolean =>
+  event.kind === "request" && event.more === true && serviceOf(services, event.body) !== null;
 
 function take(turn: Turn, event: Event<Request, Answer>) {
   switch (event.kind) {
@@ -68,6 +72,7 @@ function goOn(turn: Turn): void {
   if (state.phase === "syncing") return;
   if (state.leading !== null) choose(turn, state.leading);
   if (state.collecting !== null) chooseFound(turn, state.collecting);
+  pumpReads(turn); // ahead of a proposal's write, which their answers would wait for
   pump(turn);
   if (state.phase === "following" && state.leader !== null && state.queue.length > 0) forward(turn, state.leader);
   pumpReads(turn);
@@ -189,6 +194,7 @@ function onTimer(turn: Turn, timer: string) {
   if (turn.state.phase === "syncing") return;
   if (timer === ELECT_TIMER) return onElectTimer(turn);
   if (timer === TELL_TIMER) return onTellTimer(turn);
+  if (timer === GATHER_TIMER) return onGatherTimer(turn);
   if (timer === RENEW_TIMER) return renew(turn);
   if (timer === COLLECT_TIMER) return onCollectTimer(turn);
   if (timer === FETCH_TIMER) return onFetchTimer(turn);

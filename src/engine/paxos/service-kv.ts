@@ -37,15 +37,18 @@ export const kvService: Service = {
 function evaluate({ body }: Command, view: View, version: number): Effected {
   invariant(body.kind === "kv.put" || body.kind === "kv.delete", `kv does not write ${body.kind}`);
   const key = replicatedKeys.kv(body.key);
-  const found = view.get(key);
   const { ifMatch } = body;
   const isAbsentWanted = body.kind === "kv.put" && body.ifNoneMatch;
+  if (body.kind === "kv.put" && ifMatch === null && !isAbsentWanted) return put(key, body.value, version); // what was there does not matter
+  const found = view.get(key);
   if ((isAbsentWanted && found !== null) || (ifMatch !== null && !matches(found, ifMatch)))
     return { ops: [], outcome: { kind: "kv.conflict", version: found?.version ?? 0 } };
-  if (body.kind === "kv.put") return { ops: [{ op: "put", key, value: body.value }], outcome: { kind: "kv.written", version } };
+  if (body.kind === "kv.put") return put(key, body.value, version);
   if (found === null) return { ops: [], outcome: { kind: "kv.written", version: version - 1 } };
   return { ops: [{ op: "del", key }], outcome: { kind: "kv.written", version } };
 }
+
+const put = (key: Uint8Array, value: Uint8Array, version: number): Effected => ({ ops: [{ op: "put", key, value }], outcome: { kind: "kv.written", version } });
 
 /** 0 stands for any version: `If-Match: *`. */
 const matches = (found: Found | null, ifMatch: number): boolean => found !== null && (ifMatch === 0 || found.version === ifMatch);

@@ -99,6 +99,8 @@ export type Leading = {
   told: number;
   /** Whether a COMMIT is to go: by its timer, or in this step, since a member has clients that wait for what is chosen. */
   telling: "never" | "soon" | "now";
+  /** What waits is looked at again by a timer. */
+  isGathering: boolean;
   trimVersion: number;
   /** How long versions took lately: when chosen, and for how long they were in flight. */
   readonly took: { readonly atMs: number; readonly tookMs: number }[];
