@@ -55,10 +55,13 @@ export function errorAnswer(code: ErrorCode, message: string): HttpAnswer {
 export const failureAnswer = (error: unknown): HttpAnswer =>
   error instanceof EngineError ? errorAnswer(error.code, error.message) : errorAnswer("FAILED", "the request failed inside the node; its log says why");
 
+/** Shared: nobody changes a query. */
+const NO_QUERY = new URLSearchParams();
+
 /** Path and query of a raw target, split at the first question mark and not decoded. */
 export function splitTarget(target: string): { path: string; query: URLSearchParams } {
   const at = target.indexOf("?");
-  return at < 0 ? { path: target, query: new URLSearchParams() } : { path: target.slice(0, at), query: new URLSearchParams(target.slice(at + 1)) };
+  return at < 0 ? { path: target, query: NO_QUERY } : { path: target.slice(0, at), query: new URLSearchParams(target.slice(at + 1)) };
 }
 
 /** A method that the path does not have. */

@@ -137,9 +137,10 @@ function isNoneMatch(header: string | undefined): boolean {
 
 /** The bytes of a raw path: what is behind a percent sign must be two hex digits. */
 function decodedKey(path: string): Uint8Array {
+  const raw = utf8(path);
+  if (!path.includes("%")) return checkedKey(raw);
   if (/%(?![0-9a-fA-F]{2})/.test(path)) throw new EngineError("USAGE", `key ${JSON.stringify(path)}: a percent sign wants two hex digits`);
   const bytes: number[] = [];
-  const raw = utf8(path);
   for (let at = 0; at < raw.length; at++) {
     const isEscape = raw[at] === 0x25;
     bytes.push(isEscape ? Number.parseInt(fromUtf8(raw.slice(at + 1, at + 3)), 16) : (raw[at] as number));
