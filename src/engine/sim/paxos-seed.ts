@@ -12,10 +12,11 @@ import { firstIn } from "../paxos/trim.ts";
 import { decodeBatch } from "../store/batch.ts";
 import { historyIn } from "../store/versions.ts";
 import type { SeedOptions, SeedReport } from "./area.ts";
+import { stuckWrite } from "./liveness.ts";
 import { PERFECT_LINK } from "./network.ts";
 import { PaxosCheckers } from "./paxos-checkers.ts";
 import { PaxosClients, put, read, remove } from "./paxos-clients.ts";
-import { type PaxosCall, PaxosCluster } from "./paxos-world.ts";
+import { PaxosCluster } from "./paxos-world.ts";
 import { drift, endOneFault, healLinks, healNode, replayOne, seedReport, storesEqual } from "./seed-run.ts";
 import { runFor } from "./steer.ts";
 import { doDeeds, type Tape } from "./tape.ts";
@@ -37,7 +38,6 @@ const REPLAYED = [
 const KEYS = ["a", "b", "c"];
 /** Requests of clients that may be open at once. */
 const OPEN_MAX = 24;
-const PROGRESS_MS = 10_000;
 const EQUAL_MS = 10_000;
 
 export function runPaxosSeed(seed: number, how: SeedOptions = {}): SeedReport {
@@ -268,7 +268,9 @@ class SeedRun {
       if (!live.includes(id) && this.cluster.isUp(id)) world.crashNode(id);
       if (live.includes(id) && !this.cluster.isUp(id)) world.startNode(id);
     }
-    if (!this.progresses(live)) return;
+    const wrong = stuckWrite(this.cluster, this.clients, live);
+    if (wrong !== null) this.broken(wrong);
+    if (world.violations.length > 0) return;
     runFor(world, EQUAL_MS, () => world.violations.length > 0 || storesEqual(world, live));
     if (world.violations.length === 0 && !storesEqual(world, live))
       this.broken(`L1 stores of ${live.join(", ")} are not equal ${EQUAL_MS / 1_000} s after the last write`);
@@ -297,27 +299,6 @@ class SeedRun {
   private isForeign(id: NodeId): boolean {
     const member = this.clients.checkers.map?.members.find((each) => each.id === id);
     return member !== undefined && !equalBytes(member.birth, this.cluster.birthOf(id));
-  }
-
-  private progresses(live: readonly NodeId[]): boolean {
-    const { world } = this.cluster;
-    for (const id of live) {
-      const endMs = world.nowMs + PROGRESS_MS;
-      let call: PaxosCall | null = null;
-      while (world.nowMs < endMs && world.violations.length === 0) {
-        call = this.clients.ask(id, put("live", this.clients.nextValue()));
-        const asked = call;
-        runFor(world, endMs - world.nowMs, () => asked.state !== "waiting" || world.violations.length > 0);
-        if (asked.body?.kind === "kv.written") break;
-        runFor(world, 100); // a client that was refused tries again
-      }
-      if (world.violations.length > 0) return false;
-      if (call?.body?.kind !== "kv.written") {
-        this.broken(`L1 a write at ${id} did not go through within ${PROGRESS_MS / 1_000} s of a whole majority`);
-        return false;
-      }
-    }
-    return true;
   }
 
   private broken(invariant: string): void {

@@ -2,11 +2,12 @@
  * One seed about store synchronisation: members that trim early, so that whoever was away must be copied to; writes all the
  * while, and faults where they hurt a copy: provider, laggard or leader dies, links fail, disks fill, an operator forces a
  * sync. A third of the seeds copies differences only; in a quarter snapshots are soon too old. Every invariant after every
- * event; then all is healed, and every node must be joined, equal, and nothing held.
+ * event; then all is healed, and every node must be joined, equal, nothing held, and take writes.
  */
 import { nextBelow, nextChance, nextOf, type Prng, prng } from "../base/prng.ts";
 import { SYNC_TIMING, type SyncTiming } from "../sync/state.ts";
 import type { SeedOptions, SeedReport } from "./area.ts";
+import { stuckWrite } from "./liveness.ts";
 import { PaxosCheckers } from "./paxos-checkers.ts";
 import { PaxosClients, put, remove } from "./paxos-clients.ts";
 import { PaxosCluster } from "./paxos-world.ts";
@@ -115,7 +116,7 @@ class SyncSeedRun {
     else endOneFault(world, id);
   }
 
-  /** L1: everything works again, and so does every node. */
+  /** L1: everything works again, and so does every node, and clients are served at each of them. */
   private heal(): void {
     const { world, nodeIds } = this.cluster;
     healLinks(world);
@@ -124,11 +125,16 @@ class SyncSeedRun {
       if (!this.cluster.isUp(id)) world.startNode(id);
     }
     runFor(world, WHOLE_MS, () => world.violations.length > 0 || this.isWhole());
-    if (world.violations.length > 0 || this.isWhole()) return;
-    const phases = nodeIds.map(
+    if (world.violations.length > 0) return;
+    const wrong = this.isWhole() ? stuckWrite(this.cluster, this.clients, nodeIds) : this.notWhole();
+    if (wrong !== null) world.violations.push({ invariant: wrong, at: world.eventCount });
+  }
+
+  private notWhole(): string {
+    const phases = this.cluster.nodeIds.map(
       (id) => `${id} ${this.cluster.stateOf(id)?.phase} ${this.cluster.syncOf(id)?.requester.phase} ${this.cluster.stateOf(id)?.last}`,
     );
-    world.violations.push({ invariant: `L1 not whole ${WHOLE_MS / 1_000} s after the last fault: ${phases.join(", ")}`, at: world.eventCount });
+    return `L1 not whole ${WHOLE_MS / 1_000} s after the last fault: ${phases.join(", ")}`;
   }
 
   private isWhole(): boolean {
