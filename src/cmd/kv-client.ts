@@ -4,8 +4,8 @@
  * whatever broke off in the middle is PAXOS_OUTCOME_UNKNOWN, never a quiet second try. Not a command itself.
  */
 import { EngineError, type ErrorCode } from "../engine/base/errors.ts";
-import { askInTurn, brokenOff } from "./ask-in-turn.ts";
-import { type ClientCluster, type ClientNode, tokenOf } from "./cluster.ts";
+import { askInTurn, brokenOff, patienceFor } from "./ask-in-turn.ts";
+import type { ClientCluster, ClientNode } from "./cluster.ts";
 import { boundedBody, parseObject, toldError } from "./http-answer.ts";
 
 export type KvReply = { readonly status: number; readonly body: Uint8Array; header(name: string): number | null };
@@ -29,7 +29,7 @@ export const askKv = (cluster: ClientCluster, ask: KvAsk, timeoutMs: number): Pr
   askInTurn(cluster, { timeoutMs, tryNext: TRY_NEXT, ask: (node, leftMs) => askOne(node, ask, leftMs) });
 
 async function askOne(node: ClientNode, { method, path, headers = {}, body }: KvAsk, timeoutMs: number): Promise<KvReply> {
-  const init = { method, headers: { ...headers, ...tokenOf(node) }, signal: AbortSignal.timeout(timeoutMs), redirect: "error" } as const;
+  const init = { method, headers: { ...headers, ...patienceFor(node, timeoutMs) }, signal: AbortSignal.timeout(timeoutMs), redirect: "error" } as const;
   const at = `${node.id} at ${node.admin}`;
   let answer: Response;
   let bytes: Uint8Array;

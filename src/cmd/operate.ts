@@ -4,8 +4,8 @@
  * command itself.
  */
 import { EngineError, type ErrorCode } from "../engine/base/errors.ts";
-import { askInTurn, brokenOff } from "./ask-in-turn.ts";
-import { type ClientCluster, type ClientNode, tokenOf } from "./cluster.ts";
+import { askInTurn, brokenOff, patienceFor } from "./ask-in-turn.ts";
+import type { ClientCluster, ClientNode } from "./cluster.ts";
 import { boundedBody, type Fields, parseObject, toldError } from "./http-answer.ts";
 
 /** An answer says what was done, in a few fields. */
@@ -16,7 +16,7 @@ const TRY_NEXT: readonly ErrorCode[] = ["PAXOS_NO_QUORUM", "NOT_READY", "UNAVAIL
 
 /** Throws the node's error; PAXOS_OUTCOME_UNKNOWN where it may have been done. */
 export async function postNode(node: ClientNode, path: string, body: object, timeoutMs: number): Promise<Fields> {
-  const headers = { ...tokenOf(node), "content-type": "application/json" };
+  const headers = { ...patienceFor(node, timeoutMs), "content-type": "application/json" };
   const at = `${node.id} at ${node.admin}`;
   let answer: Response;
   let bytes: Uint8Array;

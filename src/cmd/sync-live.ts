@@ -4,7 +4,7 @@
  */
 import { EngineError } from "../engine/base/errors.ts";
 import { TRACE_PATH, TRACE_WHATS } from "../engine/gateway/trace.ts";
-import { askNode, namedNode, resolveCluster } from "./cluster.ts";
+import { askNode, type ClientNode, namedNode, resolveCluster } from "./cluster.ts";
 import { type Fields, fieldsOf } from "./http-answer.ts";
 import { streamLines } from "./line-stream.ts";
 import { postNode } from "./operate.ts";
@@ -105,6 +105,19 @@ export const syncForce = command({
         return ctx.answer({ id: node.id, first: now["first"], last: now["last"], floor: fieldsOf(sync)["floor"] }, `${node.id} has a whole new store`);
       }
     }
-    if (!ctx.signal.aborted) throw new EngineError("TIMEOUT", `${node.id} is not done after ${ctx.timeoutMs} ms; it goes on: \`cairn sync status\``);
+    if (!ctx.signal.aborted) throw new EngineError("TIMEOUT", `${node.id} is not done after ${ctx.timeoutMs} ms and goes on: ${await whatFor(node)}`);
   },
 });
+
+/** What a node waits for that is not done; a node that says nothing any more says that. */
+async function whatFor(node: ClientNode): Promise<string> {
+  try {
+    const { explain } = fieldsOf((await askNode(node, "/status", STATUS_MS))["sync"]);
+    return Array.isArray(explain) && explain.length > 1 ? explain.slice(1).join("; ") : "`cairn sync status` says how far it is";
+  } catch (error) {
+    if (error instanceof EngineError) return error.message;
+    throw error;
+  }
+}
+
+const STATUS_MS = 500;

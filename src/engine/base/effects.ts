@@ -77,8 +77,11 @@ export const CLOCK_MARGIN = 0.1;
 export type Happening<Request, Answer> =
   /** First event of every process: the snapshot is what the disk held. */
   | { readonly kind: "start" }
-  /** `more`: what would be done after every event may be put off until the next one, which follows at once. */
-  | { readonly kind: "request"; readonly id: number; readonly from: NodeId; readonly body: Request; readonly more?: boolean }
+  /**
+   * `more`: what would be done after every event may be put off until the next one, which follows at once. `patienceMs`: how
+   * long whoever asks waits for an answer, where that was said.
+   */
+  | { readonly kind: "request"; readonly id: number; readonly from: NodeId; readonly body: Request; readonly more?: boolean; readonly patienceMs?: number }
   | { readonly kind: "message"; readonly from: NodeId; readonly requestId: number; readonly body: Answer }
   | { readonly kind: "timer"; readonly timer: string }
   | { readonly kind: "stored"; readonly ticket: number }

@@ -34,6 +34,9 @@ export type Metric = {
 /** What can be asked of the node's replica. */
 export type AdminReplica = Operator & { readonly store: AppliedStore & PinnedStore; readonly trace: Tracer };
 
+/** In a request: after so many milliseconds nobody waits for the answer any more. */
+export const PATIENCE_HEADER = "x-cairn-timeout-ms";
+
 export type AdminView = {
   readonly token: string | null;
   /** Host names under which the admin port may be asked, beside the loopback ones. */
@@ -51,18 +54,31 @@ const RETRY_AFTER_S_MAX = 30;
 export function answerAdmin(request: HttpRequest, view: AdminView): HttpAnswer | Promise<HttpAnswer> {
   checkCaller(request, view);
   const { path } = splitTarget(request.target);
+  const patienceMs = patienceOf(request);
+  const patient = (): AdminReplica => {
+    const { ask, ...replica } = openReplica(view);
+    return { ...replica, ask: (body) => ask(body, patienceMs) };
+  };
   if (path.startsWith(KV_PATH)) {
-    const { ask, store } = openReplica(view);
+    const { ask, store } = patient();
     return answerKv(request, ask, store);
   }
-  if (OPERATE_PATHS.includes(path)) return answerOperate(request, () => openReplica(view));
+  if (OPERATE_PATHS.includes(path)) return answerOperate(request, patient);
   const [answer, reader] = [routes[path], readers[path]];
   if (answer === undefined && reader === undefined)
     throw new EngineError("NOT_FOUND", `${path}: there are ${[...Object.keys(routes), ...Object.keys(readers), KV_PATH, ...OPERATE_PATHS].join(", ")}`);
   if (request.method !== "GET" && request.method !== "HEAD") return methodRefused(request.method, "GET, HEAD");
   if (answer !== undefined) return answer(view);
   invariant(reader !== undefined, `${path} is a path of the admin port`);
-  return reader(request, openReplica(view));
+  return reader(request, patient());
+}
+
+/** How long the caller waits: what is not decided by then is answered by what is known, while there is still somebody to hear it. */
+function patienceOf(request: Pick<HttpRequest, "header">): number | undefined {
+  const text = request.header(PATIENCE_HEADER);
+  if (text === undefined) return undefined;
+  if (!/^[1-9][0-9]{0,8}$/.test(text)) throw new EngineError("USAGE", `${PATIENCE_HEADER} is ${JSON.stringify(text)}: want whole milliseconds`);
+  return Number(text);
 }
 
 function openReplica(view: AdminView): AdminReplica {

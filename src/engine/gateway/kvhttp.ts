@@ -14,7 +14,7 @@ import { type AppliedStore, changesAfter, watchLines } from "./kv-watch.ts";
 export const KV_PATH = "/kv/";
 
 /** Asks the node's replica. */
-export type AskReplica = (body: Request) => Promise<Answer>;
+export type AskReplica = (body: Request, patienceMs?: number) => Promise<Answer>;
 type Freshness = Pick<RequestOf<"kv.read">, "local" | "minVersion">;
 
 export async function answerKv(request: HttpRequest, ask: AskReplica, store: AppliedStore): Promise<HttpAnswer> {

@@ -188,7 +188,13 @@ class NodeDaemon implements Daemon {
         const { replica } = this;
         if (replica === null || this.closing !== null) return null;
         const { store, trace } = replica;
-        return { ask: (body: Request) => replica.request(CLIENT, body), force: () => replica.force(), takeKeys: () => this.takeKeys(), store, trace };
+        return {
+          ask: (body: Request, patienceMs?: number) => replica.request(CLIENT, body, patienceMs),
+          force: () => replica.force(),
+          takeKeys: () => this.takeKeys(),
+          store,
+          trace,
+        };
       },
     };
     return this.serve(await listenHttp(listen.admin, (request) => answerAdmin(request, view)));
@@ -265,7 +271,7 @@ class NodeDaemon implements Daemon {
     const sync = replica?.sync() ?? null;
     const missing = [...this.missing];
     if (sync?.synchronizing === true) missing.push(syncStep(sync));
-    else if (replica !== null && !replica.hasQuorum()) missing.push(NO_QUORUM);
+    else if (replica !== null && !replica.hasQuorum()) missing.push(noQuorum(replica.silent()));
     return { ready: missing.length === 0, missing };
   }
 
@@ -283,7 +289,7 @@ class NodeDaemon implements Daemon {
       addresses: { admin: this.ready.admin, peer: this.ready.peer, log: this.ready.log },
       members: node.members.map(({ name, roles }) => ({ id: name, roles })),
       log: this.logStatus(),
-      paxos: this.replica === null ? null : { ...this.replica.facts(), trim: this.replica.trim() },
+      paxos: this.replica === null ? null : { ...this.replica.facts(), silent: this.replica.silent(), trim: this.replica.trim() },
       sync: this.replica === null ? null : { ...this.replica.sync(), explain: this.replica.explainSync() },
       links: this.listener?.stats() ?? null,
     };
@@ -378,7 +384,8 @@ function syncStep({ phase, provider, copy }: SyncStatus): Missing {
   return { ...step("store", "sync", percent, `${phase}: ${from}${copied}`), etaMs: phase === "copying" ? (progress?.etaMs ?? null) : null };
 }
 
-const NO_QUORUM = { task: "cluster", step: "quorum", percent: 75, etaMs: null, detail: "no leader with a majority behind it is known yet" } as const;
+const noQuorum = (silent: readonly NodeId[]): Missing =>
+  step("cluster", "quorum", 75, `no leader with a majority behind it is known yet${silent.length === 0 ? "" : `: no answer from ${silent.join(", ")}`}`);
 const step = (task: Missing["task"], name: string, percent: number, detail: string): Missing => ({ task, step: name, percent, etaMs: null, detail });
 
 /** A peer is only answered with what the wire knows. */

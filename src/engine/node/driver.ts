@@ -43,7 +43,7 @@ export type Driver<Request, Reply> = {
   /** Delivers the first event. */
   start(): void;
   /** Resolves with the core's answer; rejects with LOG_BUSY at the bound, with NOT_READY or the halt's code at the end. */
-  request(from: NodeId, body: Request): Promise<Reply>;
+  request(from: NodeId, body: Request, patienceMs?: number): Promise<Reply>;
   /** Ends it as if its core had asked. */
   halt(code: ErrorCode, detail: string): void;
   /** Stops at once; resolves when the writes in flight have ended. Requests still open are rejected. */
@@ -114,14 +114,15 @@ class RealDriver<Request, Answer, Send, Reply> implements Driver<Request, Reply>
     this.push({ kind: "start", timeMs: Date.now() });
   }
 
-  request(from: NodeId, body: Request): Promise<Reply> {
+  request(from: NodeId, body: Request, patienceMs?: number): Promise<Reply> {
     if (this.ending !== null) return Promise.reject(endingError(this.ending));
     if (this.waiters.size >= REQUESTS_OPEN_MAX)
       return Promise.reject(new EngineError("LOG_BUSY", `${this.waiters.size} requests are open, at most ${REQUESTS_OPEN_MAX}`));
     const { promise, resolve, reject } = Promise.withResolvers<Reply>();
     const id = ++this.lastRequestId;
     this.waiters.set(id, { resolve, reject });
-    const event: Waiting<Request, Answer> = { kind: "request", timeMs: Date.now(), id, from, body };
+    const patience = patienceMs === undefined ? {} : { patienceMs };
+    const event: Waiting<Request, Answer> = { kind: "request", timeMs: Date.now(), id, from, body, ...patience };
     if (this.joins(body)) this.gather(event);
     else this.push(event);
     return promise;

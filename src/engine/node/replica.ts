@@ -10,7 +10,7 @@ import type { AppliedStore } from "../gateway/kv-watch.ts";
 import type { PinnedStore } from "../gateway/store-rows.ts";
 import type { Tracer } from "../gateway/trace.ts";
 import { factsOf, type ReplicaFacts } from "../paxos/paxos.ts";
-import { PAXOS_TIMING, type PaxosConfig } from "../paxos/state.ts";
+import { PAXOS_TIMING, type PaxosConfig, silentMembers } from "../paxos/state.ts";
 import { type TrimFacts, trimFacts } from "../paxos/trim.ts";
 import type { StoreSnapshot } from "../store/types.ts";
 import { DEFAULT_LIMITS, SYNC_TIMING, type SyncConfig } from "../sync/state.ts";
@@ -46,6 +46,8 @@ export type Replica = Pick<Driver<Request, Answer>, "request" | "ended" | "close
   explainSync(): readonly string[];
   /** This node leads, or follows a leader it heard of within a lease. */
   hasQuorum(): boolean;
+  /** Members of whom nothing is heard. */
+  silent(): readonly NodeId[];
   /** An operator wants this store replaced by another one's; its rules decide. */
   force(): Promise<Answer>;
   /** What is applied here, for those who follow it. */
@@ -72,7 +74,7 @@ export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): 
   driver.start();
   const facts = (): ReplicaFacts => factsOf(core.state, performance.now());
   return {
-    request: (from, body) => driver.request(from, body),
+    request: (from, body, patienceMs) => driver.request(from, body, patienceMs),
     ended: driver.ended,
     handles: core.handles,
     facts,
@@ -83,6 +85,7 @@ export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): 
       const { phase, leader, isSettledLeader } = facts();
       return phase === "leading" ? isSettledLeader : phase === "following" && leader !== null;
     },
+    silent: () => silentMembers(core.state, performance.now()),
     force: () => driver.request(CLIENT, { kind: "sync.force" }),
     store: applied,
     trace,

@@ -26,6 +26,7 @@ import {
   refuse,
   scopeOf,
   send,
+  silenceText,
   type Turn,
 } from "./state.ts";
 import { type View, viewAt } from "./view.ts";
@@ -39,9 +40,9 @@ const SWEEP_MS = 250;
 export const SWEEP_TIMER = "sweep";
 
 /** A client of this node asks. */
-export function onClient(turn: Turn, id: number, from: NodeId, body: Request) {
+export function onClient(turn: Turn, id: number, from: NodeId, body: Request, patienceMs = Number.POSITIVE_INFINITY) {
   const { state, upMs, services } = turn;
-  const call: Call = { id, isForwarded: false, deadlineMs: upMs + state.config.timing.requestMs };
+  const call: Call = { id, isForwarded: false, deadlineMs: upMs + Math.min(state.config.timing.requestMs, patienceMs) };
   if (state.phase === "syncing") return respond(turn, call, refused("NOT_READY", `${state.config.self} is being synchronised`, { retry: true }), 0);
   const service = serviceOf(services, body);
   invariant(service !== null, `a request of a service, not ${body.kind}`);
@@ -125,20 +126,8 @@ function tellNow({ leading }: PaxosState): void {
 }
 
 function giveUp(turn: Turn, call: Call, code: "PAXOS_NO_QUORUM" | "PAXOS_OUTCOME_UNKNOWN"): void {
-  const { config } = turn.state;
-  const silent = silentMembers(turn);
-  respond(
-    turn,
-    call,
-    refused(code, `${config.self}: ${silent.length === 0 ? "no leader answered" : `no answer from ${silent.join(", ")}`}`, { retry: true }),
-    0,
-  );
-}
-
-/** Whom this leader has not heard of within a lease, or everybody else where it does not lead. */
-function silentMembers({ state, upMs }: Turn): NodeId[] {
-  const { leading, map, config } = state;
-  return map.members.filter(({ id, number }) => id !== config.self && (leading?.heldUntilMs.get(number) ?? 0) <= upMs).map(({ id }) => id);
+  const { state, upMs } = turn;
+  respond(turn, call, refused(code, `${state.config.self}: ${silenceText(state, upMs)}`, { retry: true }), 0);
 }
 
 /** The outcomes that hang on a version, now that it is chosen: with another batch than ours, none of them happened. */

@@ -46,11 +46,12 @@ const isAmongMany = (event: Event<Request, Answer>, services: readonly Service[]
   event.kind === "request" && event.more === true && serviceOf(services, event.body) !== null;
 
 function take(turn: Turn, event: Event<Request, Answer>) {
+  if (event.kind === "request" || event.kind === "message") turn.state.heardMs.set(event.from, event.upMs);
   switch (event.kind) {
     case "start":
       return onStart(turn);
     case "request":
-      return onRequest(turn, event.id, event.from, event.body);
+      return onRequest(turn, event);
     case "message":
       return onMessage(turn, event.from, event.requestId, event.body);
     case "timer":
@@ -65,6 +66,8 @@ function take(turn: Turn, event: Event<Request, Answer>) {
       return unreachable(event);
   }
 }
+
+type RequestEvent = Extract<Event<Request, Answer>, { kind: "request" }>;
 
 /** Everything that may have become possible by what just happened. */
 function goOn(turn: Turn): void {
@@ -94,7 +97,7 @@ function onStart(turn: Turn) {
   lookLater(turn);
 }
 
-function onRequest(turn: Turn, id: number, from: NodeId, body: Request) {
+function onRequest(turn: Turn, { id, from, body, patienceMs }: RequestEvent) {
   const { state } = turn;
   if ("cluster" in body) {
     if (!equalBytes(body.cluster, state.config.cluster)) {
@@ -128,7 +131,7 @@ function onRequest(turn: Turn, id: number, from: NodeId, body: Request) {
     case "paxos.trim":
       return onTrim(turn, id);
     default:
-      return onClient(turn, id, from, body);
+      return onClient(turn, id, from, body, patienceMs);
   }
 }
 
@@ -242,6 +245,7 @@ function readAgain(turn: Turn): void {
 
 function onLost(turn: Turn, peer: NodeId): void {
   const { state } = turn;
+  state.heardMs.delete(peer);
   onLinkLost(turn, peer);
   if (state.fetching?.peer === peer) state.fetching = null;
 }

@@ -33,6 +33,7 @@ import {
   scopeOf,
   selfOf,
   send,
+  silenceText,
   type Turn,
 } from "./state.ts";
 import { dueTrim, trimFacts } from "./trim.ts";
@@ -154,7 +155,7 @@ export function onTrim(turn: Turn, id: number) {
   const { leading, config } = state;
   const facts = trimFacts(state, upMs);
   if (leading === null || facts === null) {
-    const text = `${config.self} does not lead with a majority's leases${state.leader === null ? "" : `; it follows ${state.leader}`}`;
+    const text = `${config.self} does not lead with a majority's leases: ${state.leader === null ? silenceText(state, upMs) : `it follows ${state.leader}`}`;
     return answer(turn, id, refused("PAXOS_NO_QUORUM", text, { retry: true }));
   }
   const hasRoom = hasTrimRoom(state, leading);

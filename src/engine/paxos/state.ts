@@ -194,6 +194,8 @@ export type PaxosState = {
   /** Commands not proposed and not sent on. */
   queue: Command[];
   queueBytes: number;
+  /** When something came from whom last: what errors and `/health` name the silent by. */
+  readonly heardMs: Map<NodeId, number>;
   /** Calls taken in this run, by sender: a repeated one is not done twice, whoever leads by then. */
   readonly calls: Map<NodeId, { readonly run: number; readonly numbers: Set<number> }>;
   /** Commands that the leader was asked for, by request. */
@@ -264,6 +266,7 @@ export function initialPaxos(config: PaxosConfig): PaxosState {
     lastRequestId: 0,
     queue: [],
     queueBytes: 0,
+    heardMs: new Map(),
     calls: new Map(),
     forwards: new Map(),
     outcomes: new Map(),
@@ -306,6 +309,26 @@ export function leasesHold({ leading, map, config }: PaxosState, upMs: number): 
   let count = 0;
   for (const member of map.members) if (member.id === config.self || (leading.heldUntilMs.get(member.number) ?? 0) > upMs) count++;
   return count >= majorityOf(map);
+}
+
+/** A member is silent after so many leases: one may pass in an election that all take part in. */
+const SILENT_LEASES = 2;
+
+/** Members of whom this leader has no lease, or of whom, where this one does not lead, nothing came for a while. */
+export function silentMembers(state: PaxosState, upMs: number): NodeId[] {
+  const { leading, heardMs, config } = state;
+  const sinceMs = upMs - SILENT_LEASES * config.timing.leaseMs;
+  const isSilent = ({ id, number }: Member): boolean =>
+    leading === null ? (heardMs.get(id) ?? sinceMs) <= sinceMs : (leading.heldUntilMs.get(number) ?? 0) <= upMs;
+  return othersOf(state)
+    .filter(isSilent)
+    .map(({ id }) => id);
+}
+
+/** For whoever asked in vain. */
+export function silenceText(state: PaxosState, upMs: number): string {
+  const silent = silentMembers(state, upMs);
+  return silent.length === 0 ? "no leader is known, though every member is heard" : `no answer from ${silent.join(", ")}`;
 }
 
 // ------------------------------------------------------------------ effects
