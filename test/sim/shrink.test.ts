@@ -1,7 +1,9 @@
 /** A failing seed shrinks to the few deeds that matter, the same ones each time, and those alone break the same invariant. */
 import { afterEach, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { setMutant } from "../../src/engine/base/mutant.ts";
 import { mergeArea } from "../../src/engine/sim/merge-area.ts";
+import { parseMutants } from "../../src/engine/sim/mutants.ts";
 import { parseDeeds, printDeeds, runDeeds, shrinkSeed } from "../../src/engine/sim/shrink.ts";
 import { syncArea } from "../../src/engine/sim/sync-area.ts";
 import { Tape } from "../../src/engine/sim/tape.ts";
@@ -10,11 +12,14 @@ import { codeOf } from "../thrown.ts";
 const quietly = async (): Promise<void> => {};
 afterEach(() => setMutant(null));
 
-for (const [area, mutant, seed] of [
-  [mergeArea, "merge.publish-before-swap", 4],
-  [syncArea, "paxos.self-vote-in-lease", 183],
+const seeds = new Map(parseMutants(readFileSync("fixtures/mutants.txt", "utf8")).map(({ mutant, seed }) => [mutant, seed]));
+
+for (const [area, mutant] of [
+  [mergeArea, "merge.publish-before-swap"],
+  [syncArea, "sync.ack-before-commit"],
 ] as const)
   test(`${mutant}: the deeds that are left break what the seed broke, and without the mistake nothing`, async () => {
+    const seed = seeds.get(mutant) ?? 0;
     setMutant(mutant);
     const shrunk = await shrinkSeed(area, { seed, eventsMax: undefined }, quietly);
     if (shrunk === null) throw new Error("the seed sees its mistake");
