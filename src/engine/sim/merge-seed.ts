@@ -10,8 +10,8 @@ import type { StepName } from "../node/assemble.ts";
 import type { SeedOptions, SeedReport } from "./area.ts";
 import { MergeRun } from "./merge-run.ts";
 import type { MergeCluster, MergeShape } from "./merge-world.ts";
-import { drift, endOneFault, replayOne, seedReport } from "./seed-run.ts";
-import { doDeeds, type Tape } from "./tape.ts";
+import { endOneFault, replayOne, safetyPhase, seedReport } from "./seed-run.ts";
+import type { Tape } from "./tape.ts";
 
 /** Events of a safety phase where nobody says: enough for a dozen rounds with faults. */
 export const SEED_EVENTS = 3_000;
@@ -97,13 +97,12 @@ class SeedRun {
 
   run(): SeedReport {
     const { world } = this.cluster;
-    const { dice } = this;
+    const { dice, eventsMax, tape } = this;
     const act = (): void => {
       if (this.loss !== null && world.eventCount >= this.loss.at) this.lose(this.loss.id);
       this.act();
     };
-    const goOn = (): void => drift(world, nextBelow(dice, 40), world.nowMs + DRIFT_MS_MAX);
-    doDeeds({ dice, isOpen: () => world.eventCount < this.eventsMax, isBroken: () => world.violations.length > 0, act, drift: goOn }, this.tape);
+    safetyPhase(world, { dice, eventsMax, tape, driftMax: 40, driftMs: DRIFT_MS_MAX, act });
     if (world.violations.length === 0) this.merge.heal();
     return seedReport(world, this.seed);
   }

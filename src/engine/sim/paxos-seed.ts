@@ -17,9 +17,9 @@ import { PERFECT_LINK } from "./network.ts";
 import { PaxosCheckers } from "./paxos-checkers.ts";
 import { PaxosClients, put, read, remove } from "./paxos-clients.ts";
 import { PaxosCluster } from "./paxos-world.ts";
-import { drift, endOneFault, healLinks, healNode, replayOne, seedReport, storesEqual } from "./seed-run.ts";
+import { endOneFault, healLinks, healNode, replayOne, safetyPhase, seedReport, storesEqual } from "./seed-run.ts";
 import { runFor } from "./steer.ts";
-import { doDeeds, type Tape } from "./tape.ts";
+import type { Tape } from "./tape.ts";
 
 /** Events of a safety phase where nobody says: a few dozen seconds of virtual time with a dozen faults. */
 export const SEED_EVENTS = 6_000;
@@ -91,12 +91,8 @@ class SeedRun {
     const { world } = this.cluster;
     this.cluster.startNodes();
     runFor(world, 2_000);
-    const { dice } = this;
-    const goOn = (): void => drift(world, nextBelow(dice, 30));
-    doDeeds(
-      { dice, isOpen: () => world.eventCount < this.eventsMax, isBroken: () => world.violations.length > 0, act: () => this.act(), drift: goOn },
-      this.tape,
-    );
+    const { dice, eventsMax, tape } = this;
+    safetyPhase(world, { dice, eventsMax, tape, driftMax: 30, act: () => this.act() });
     if (world.violations.length === 0) this.heal();
     if (world.trace.marks.has("paxos.old-copy")) this.broken("I4 a disk that is no old copy was taken for one");
     return seedReport(world, this.seed);

@@ -7,13 +7,36 @@ import { nextBelow, nextOf, type Prng } from "../base/prng.ts";
 import type { SeedReport } from "./area.ts";
 import { diffDisks } from "./disk.ts";
 import { PERFECT_LINK } from "./network.ts";
+import { doDeeds, type Tape } from "./tape.ts";
 import type { World } from "./world.ts";
 
 /** Up to so many events, none due at `endMs` or later; a broken invariant ends it. */
-export function drift<In, Ans, Send, Reply>(world: World<In, Ans, Send, Reply>, count: number, endMs = Number.POSITIVE_INFINITY): void {
+function drift<In, Ans, Send, Reply>(world: World<In, Ans, Send, Reply>, count: number, endMs = Number.POSITIVE_INFINITY): void {
   for (let i = 0; i < count && world.violations.length === 0; i++) {
     if ((world.nextMs() ?? endMs) >= endMs || !world.step()) return;
   }
+}
+
+/** What a seed does before it heals: a deed, up to `driftMax` events of time, the next deed. */
+export type Safety = {
+  readonly dice: Prng;
+  readonly eventsMax: number;
+  readonly tape: Tape | undefined;
+  readonly driftMax: number;
+  /** No further than this. */
+  readonly driftMs?: number;
+  act(): void;
+};
+
+export function safetyPhase<In, Ans, Send, Reply>(world: World<In, Ans, Send, Reply>, { dice, eventsMax, tape, driftMax, driftMs, act }: Safety): void {
+  const deeds = {
+    dice,
+    isOpen: () => world.eventCount < eventsMax,
+    isBroken: () => world.violations.length > 0,
+    act,
+    drift: () => drift(world, nextBelow(dice, driftMax), driftMs === undefined ? undefined : world.nowMs + driftMs),
+  };
+  doDeeds(deeds, tape);
 }
 
 /** The newest message of a drawn kind is delivered once more: it was on its way in a socket, from a process that may be gone. */

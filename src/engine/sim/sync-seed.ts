@@ -11,11 +11,11 @@ import { stuckWrite } from "./liveness.ts";
 import { PaxosCheckers } from "./paxos-checkers.ts";
 import { PaxosClients, put, remove } from "./paxos-clients.ts";
 import { PaxosCluster } from "./paxos-world.ts";
-import { drift, endOneFault, healLinks, healNode, seedReport, storesEqual } from "./seed-run.ts";
+import { endOneFault, healLinks, healNode, safetyPhase, seedReport, storesEqual } from "./seed-run.ts";
 import { runFor } from "./steer.ts";
 import { SyncFaults } from "./sync-faults.ts";
 import { watchSync } from "./sync-watch.ts";
-import { doDeeds, type Tape } from "./tape.ts";
+import type { Tape } from "./tape.ts";
 
 export const SYNC_SEED_EVENTS = 8_000;
 const KEYS = Array.from({ length: 24 }, (_, n) => `key-${n}`);
@@ -84,12 +84,8 @@ class SyncSeedRun {
     const { world } = this.cluster;
     this.cluster.startNodes();
     runFor(world, 3_000);
-    const { dice } = this;
-    const goOn = (): void => drift(world, nextBelow(dice, 40));
-    doDeeds(
-      { dice, isOpen: () => world.eventCount < this.eventsMax, isBroken: () => world.violations.length > 0, act: () => this.act(), drift: goOn },
-      this.tape,
-    );
+    const { dice, eventsMax, tape } = this;
+    safetyPhase(world, { dice, eventsMax, tape, driftMax: 40, act: () => this.act() });
     if (world.violations.length === 0) this.heal();
     return seedReport(world, this.seed);
   }
