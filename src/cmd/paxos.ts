@@ -25,9 +25,10 @@ const status = command({
     const table = answers.map(({ node, value, error }) => {
       if (error !== null) return [node.id, error.code];
       const facts = fieldsOf(value["paxos"]);
-      return [String(value["id"]), ...COLUMNS.map((name) => String(facts[name] ?? "-")), trimCell(value)];
+      const votes = typeof facts["voteless"] === "string" ? "no" : "yes";
+      return [String(value["id"]), ...COLUMNS.map((name) => String(facts[name] ?? "-")), votes, trimCell(value)];
     });
-    await ctx.answer(rows, formatTable([["NODE", "PHASE", "LEADER", "EPOCH", "FIRST", "LAST", "APPLIED", "TRIM"], ...table]));
+    await ctx.answer(rows, formatTable([["NODE", "PHASE", "LEADER", "EPOCH", "FIRST", "LAST", "APPLIED", "VOTES", "TRIM"], ...table]));
     mustHaveAnswered(answers);
   },
 });

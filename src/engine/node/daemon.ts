@@ -11,13 +11,13 @@ import { CLIENT, type NodeId } from "../base/ids.ts";
 import { answerAdmin, type Health, type Metric, type Missing } from "../gateway/admin.ts";
 import { type LogStatus, logStatus } from "../gateway/log-status.ts";
 import type { MergeConfig } from "../merge/config.ts";
-import type { SyncStatus } from "../sync/status.ts";
 import type { Answer, Request } from "../wire/messages.ts";
 import { assembleDaemon, type DaemonAnswer, type DaemonRequest } from "./assemble.ts";
 import type { NodeConfig } from "./config.ts";
 import { type Disk, openDisk } from "./disk.ts";
 import { type Driver, openDriver } from "./driver.ts";
 import { endpointText } from "./endpoint.ts";
+import { missingOf, step } from "./health.ts";
 import { identityOf, MemberLinks } from "./hosting.ts";
 import { HTTP_LIMITS, type HttpServer, listenHttp } from "./http.ts";
 import { latchAfterSyncFailure } from "./latch.ts";
@@ -28,6 +28,7 @@ import { answerLog } from "./log-routes.ts";
 import { type MergeChild, startMergeChild } from "./merge-child.ts";
 import { openReplica, type Replica } from "./replica.ts";
 import { removeRunning, writeRunning } from "./running.ts";
+import { mustBeOnlyOne } from "./twin.ts";
 
 /** How often the disk is asked for its free space. */
 const SPACE_EVERY_MS = 1_000;
@@ -118,6 +119,7 @@ class NodeDaemon implements Daemon {
     const lock = await lockFile(join(node.dir, "lock.node"), { busy: "NODE_RUNNING" });
     this.closers.push(() => lock.release());
     await removeRunning(node.dir); // of a run that was killed
+    await mustBeOnlyOne(node);
     const admin = await this.listenAdmin();
     await mkdir(join(node.dir, node.merge.folder), { recursive: true });
     const disk = await openDisk(node.dir, { create: false, paranoid: options.paranoid === true });
@@ -268,10 +270,7 @@ class NodeDaemon implements Daemon {
 
   private health(): Health {
     const { replica } = this;
-    const sync = replica?.sync() ?? null;
-    const missing = [...this.missing];
-    if (sync?.synchronizing === true) missing.push(syncStep(sync));
-    else if (replica !== null && !replica.hasQuorum()) missing.push(noQuorum(replica.silent()));
+    const missing = replica === null ? this.missing : [...this.missing, ...missingOf(replica)];
     return { ready: missing.length === 0, missing };
   }
 
@@ -289,7 +288,8 @@ class NodeDaemon implements Daemon {
       addresses: { admin: this.ready.admin, peer: this.ready.peer, log: this.ready.log },
       members: node.members.map(({ name, roles }) => ({ id: name, roles })),
       log: this.logStatus(),
-      paxos: this.replica === null ? null : { ...this.replica.facts(), silent: this.replica.silent(), trim: this.replica.trim() },
+      paxos:
+        this.replica === null ? null : { ...this.replica.facts(), silent: this.replica.silent(), voteless: this.replica.voteless(), trim: this.replica.trim() },
       sync: this.replica === null ? null : { ...this.replica.sync(), explain: this.replica.explainSync() },
       links: this.listener?.stats() ?? null,
     };
@@ -364,30 +364,6 @@ class NodeDaemon implements Daemon {
 
 /** Of the replica, by how far it is with the versions. */
 const VERSIONS = ["first", "last", "applied"] as const;
-/** How far a sync is, by its phase; while it copies, by the rows that came. */
-const SYNC_PERCENT: Readonly<Record<SyncStatus["phase"], number>> = {
-  probing: 0,
-  requested: 5,
-  clearing: 10,
-  copying: 20,
-  replaying: 80,
-  verifying: 90,
-  joined: 100,
-};
-
-function syncStep({ phase, provider, copy }: SyncStatus): Missing {
-  const copied = copy === null ? "" : `, ${copy.chunks} chunks of its version ${copy.version} are here`;
-  const from = provider === null ? "looks for a provider" : `copies the store of ${provider}`;
-  const progress = copy?.progress ?? null;
-  const share = phase === "copying" && progress !== null ? progress.percent / 100 : 0;
-  const percent = Math.floor(SYNC_PERCENT[phase] + (SYNC_PERCENT.replaying - SYNC_PERCENT.copying) * share);
-  return { ...step("store", "sync", percent, `${phase}: ${from}${copied}`), etaMs: phase === "copying" ? (progress?.etaMs ?? null) : null };
-}
-
-const noQuorum = (silent: readonly NodeId[]): Missing =>
-  step("cluster", "quorum", 75, `no leader with a majority behind it is known yet${silent.length === 0 ? "" : `: no answer from ${silent.join(", ")}`}`);
-const step = (task: Missing["task"], name: string, percent: number, detail: string): Missing => ({ task, step: name, percent, etaMs: null, detail });
-
 /** A peer is only answered with what the wire knows. */
 function wireAnswer(answer: DaemonAnswer): Answer {
   if (answer.kind === "added") throw new EngineError("NOT_ALLOWED", "entries are added over HTTP, not by a peer");

@@ -10,6 +10,7 @@ import type { AppliedStore } from "../gateway/kv-watch.ts";
 import type { PinnedStore } from "../gateway/store-rows.ts";
 import type { Tracer } from "../gateway/trace.ts";
 import { factsOf, type ReplicaFacts } from "../paxos/paxos.ts";
+import { voteless } from "../paxos/standing.ts";
 import { PAXOS_TIMING, type PaxosConfig, silentMembers } from "../paxos/state.ts";
 import { type TrimFacts, trimFacts } from "../paxos/trim.ts";
 import type { StoreSnapshot } from "../store/types.ts";
@@ -17,7 +18,7 @@ import { DEFAULT_LIMITS, SYNC_TIMING, type SyncConfig } from "../sync/state.ts";
 import { explain, type SyncStatus, statusOf } from "../sync/status.ts";
 import { mustAbstain } from "../sync/sync.ts";
 import type { Answer, Request } from "../wire/messages.ts";
-import { birthOf } from "./birth.ts";
+import { BIRTH_BYTES, birthOf } from "./birth.ts";
 import { type NodeConfig, votersOf } from "./config.ts";
 import type { Disk } from "./disk.ts";
 import { type Driver, openDriver } from "./driver.ts";
@@ -48,6 +49,8 @@ export type Replica = Pick<Driver<Request, Answer>, "request" | "ended" | "close
   hasQuorum(): boolean;
   /** Members of whom nothing is heard. */
   silent(): readonly NodeId[];
+  /** Why this node's disk has no vote; null where it has one, or may have it and knows no better yet. */
+  voteless(): string | null;
   /** An operator wants this store replaced by another one's; its rules decide. */
   force(): Promise<Answer>;
   /** What is applied here, for those who follow it. */
@@ -86,6 +89,7 @@ export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): 
       return phase === "leading" ? isSettledLeader : phase === "following" && leader !== null;
     },
     silent: () => silentMembers(core.state, performance.now()),
+    voteless: () => voteless(core.state),
     force: () => driver.request(CLIENT, { kind: "sync.force" }),
     store: applied,
     trace,
@@ -172,6 +176,14 @@ class AppliedReplica implements AppliedStore, PinnedStore {
     for (const { behind, resolve } of this.waiting) if (behind < reached) resolve();
   }
 }
+
+/** What any member answers in every state. */
+export const probeOf = ({ clusterId }: NodeConfig): Request => ({
+  kind: "paxos.probe",
+  cluster: clusterId.slice(0, CLUSTER_BYTES),
+  epoch: 0,
+  birth: new Uint8Array(BIRTH_BYTES),
+});
 
 function paxosConfig(node: NodeConfig, birth: Uint8Array): PaxosConfig {
   return { cluster: node.clusterId.slice(0, CLUSTER_BYTES), self: node.self.name, birth, members: votersOf(node), timing: PAXOS_TIMING, keepCount: KEEP_COUNT };

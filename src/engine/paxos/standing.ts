@@ -38,6 +38,21 @@ export function isStranger(state: PaxosState, from: string, sender: { readonly b
   return sender.last <= state.last && !equalBytes(member.birth, sender.birth) && !mutant("paxos.vote-after-disk-loss");
 }
 
+/**
+ * Why nobody counts this disk's vote, for people: what only they can mend. Where no leader is known, the map here may be the
+ * older one.
+ */
+export function voteless(state: PaxosState): string | null {
+  const { isRegressed, map, config, leader } = state;
+  if (isRegressed) return "its disk shows less than it once acknowledged, as an old copy does (PAXOS_REGRESSED)";
+  if (leader === null) return null;
+  const self = memberOf(map, config.self);
+  if (self === null) return "it is no member of the cluster any more";
+  return equalBytes(self.birth, config.birth)
+    ? null
+    : `its disk of birth ${config.birth.toHex()} is not the one of birth ${self.birth.toHex()} that the members know`;
+}
+
 export function see(state: PaxosState, ballot: Ballot): void {
   if (compareBallots(ballot, state.seen) > 0) state.seen = ballot;
 }
