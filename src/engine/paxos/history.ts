@@ -1,13 +1,15 @@
 /**
  * Versions as they become known to be chosen (sync.md 3.3 and 3.5): in order, each following the hash before it; visible
  * at once, applied to `replicated` a little later, as many as wait in one commit. A version whose hash does not fit is two
- * histories that met: the node stops. Decides nothing: the proposer and the learners say what is chosen.
+ * histories that met, one of a newer format cannot be read: the node stops. Decides nothing: the proposer and the learners
+ * say what is chosen.
  */
 import { arm, halt } from "../base/effect-list.ts";
 import type { Op } from "../base/effects.ts";
 import { lastOp, versionOps } from "../store/versions.ts";
 import { settleOutcomes } from "./clients.ts";
 import { mapIn } from "./cluster-map.ts";
+import { newerFormat } from "./formats.ts";
 import { follows } from "./records.ts";
 import { type Entry, type PaxosState, type Turn, writeApply } from "./state.ts";
 import { firstIn } from "./trim.ts";
@@ -29,6 +31,11 @@ export function learn(turn: Turn, entry: Entry): boolean {
   const { state } = turn;
   if (entry.version !== state.last + 1 || !follows(entry, state.lastHash)) {
     halt(turn, "PAXOS_FORK", `version ${entry.version} is chosen and does not follow ${state.last} here`);
+    return false;
+  }
+  const newer = newerFormat(turn.services, entry.ops);
+  if (newer !== null) {
+    halt(turn, "STORE_FORMAT", `version ${entry.version}: ${newer}`);
     return false;
   }
   state.last = entry.version;

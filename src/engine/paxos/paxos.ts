@@ -16,6 +16,7 @@ import { compareBallots } from "./ballot.ts";
 import { forward, onCall, onCallRefused, onClient, onLinkLost, onResult, onVersion, onVersionReq, pumpReads, SWEEP_TIMER, sweep } from "./clients.ts";
 import { choose as chooseFound, onCollectTimer, onLast, onPromiseStored } from "./collector.ts";
 import { onAck, onElect, onElectRefused, onElectTimer, onVictory } from "./elector.ts";
+import { checkFormats } from "./formats.ts";
 import { APPLY_TIMER, apply, onApplied, onApplyTimer } from "./history.ts";
 import { FETCH_TIMER, fetchOn, onFetchTimer, onRecent, onRecentRefused, onRecentReq } from "./learner.ts";
 import { onCommit, onLease, onLeaseAck, renew, takeUp } from "./lease.ts";
@@ -91,6 +92,7 @@ function onStart(turn: Turn) {
   if (state.epoch % 2 === 1) state.epoch++;
   state.quietUntilMs = upMs + quietMs(state);
   if (snap.get("local", localKeys.synchronizing()) !== undefined) return enter(turn, "syncing");
+  checkFormats(turn.services, snap);
   mark(turn, "paxos.starts", `versions ${state.first} to ${state.last}, ${state.accepted.size} accepted above`);
   probe(turn);
   announce(turn);
@@ -303,6 +305,7 @@ export function beginSync(state: PaxosState, services: readonly Service[], { tim
 export function endSync(state: PaxosState, services: readonly Service[], { timeMs, upMs }: Clocks, snap: Snapshot): readonly PaxosEffect[] {
   const turn: Turn = { state, services, snap, timeMs, upMs, out: [] };
   const { epoch, promised } = state;
+  checkFormats(services, snap);
   load(state, snap);
   state.epoch = Math.max(epoch, state.epoch);
   // a vote that was under way when the sync began may be still, on a disk that stalls: nothing is voted before it can be read
