@@ -8,7 +8,8 @@
 import { EngineError } from "../base/errors.ts";
 import { failureAnswer, type HttpAnswer, type HttpHandler, type HttpRequest } from "../gateway/http-types.ts";
 import type { Endpoint } from "./endpoint.ts";
-import { type ConnectionHost, type ConnectionLimits, HttpConnection } from "./http-connection.ts";
+import { type ConnectionHost, HttpConnection } from "./http-connection.ts";
+import type { ConnectionLimits } from "./http-exchange.ts";
 
 export type HttpLimits = ConnectionLimits & {
   readonly connectionsMax: number;
