@@ -3,6 +3,7 @@
  * seeds, all planted mistakes, the full crash grid, many real kills, the bench. A result is appended to
  * test/campaigns.md with its day, the machine and the figures, also when something broke; the exit status says which.
  */
+import { existsSync } from "node:fs";
 import { appendFile, mkdtemp, rm } from "node:fs/promises";
 import { cpus, loadavg, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
@@ -59,6 +60,9 @@ if (name === "list") for (const each of campaigns) process.stdout.write(`${each.
 else if (campaign === undefined) {
   process.stderr.write(`no campaign is called ${name}: \`npm run campaign -- list\` names them\n`);
   process.exitCode = 2;
+} else if (!existsSync(BINARY)) {
+  process.stderr.write(`there is no ${BINARY}: \`npm run build\` makes it\n`);
+  process.exitCode = 1;
 } else await perform(campaign);
 
 async function perform({ name: title, run }: Campaign): Promise<void> {
