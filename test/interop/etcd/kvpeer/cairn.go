@@ -13,6 +13,7 @@ import (
 type cairn struct {
 	nodes  []string
 	spread bool
+	lean   bool
 }
 
 type httpClient struct {
@@ -20,7 +21,12 @@ type httpClient struct {
 	url  string
 }
 
-func (c *cairn) name() string { return "cairn, net/http, one keep-alive connection a client" }
+func (c *cairn) name() string {
+	if c.lean {
+		return "cairn, HTTP/1.1 written to the socket, one connection a client"
+	}
+	return "cairn, net/http, one keep-alive connection a client"
+}
 
 func (c *cairn) close() {}
 
@@ -28,6 +34,9 @@ func (c *cairn) client(i int) (client, error) {
 	node := c.nodes[0]
 	if c.spread {
 		node = c.nodes[i%len(c.nodes)]
+	}
+	if c.lean {
+		return dialHTTP(node)
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 1, MaxConnsPerHost: 1, DisableCompression: true, IdleConnTimeout: time.Minute}
 	return &httpClient{http: &http.Client{Transport: transport}, url: node + "/kv/"}, nil

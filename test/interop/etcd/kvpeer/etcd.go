@@ -129,6 +129,9 @@ func (n *etcdNode) kill() {
 }
 
 func (c *etcd) name() string {
+	if c.settings.lean {
+		return "etcd " + c.version + ", gRPC written to the socket, one connection a client"
+	}
 	return "etcd " + c.version + ", clientv3"
 }
 
@@ -192,7 +195,7 @@ type etcdClient struct{ client *clientv3.Client }
 // client shares connections as far as the settings say.
 func (c *etcd) client(i int) (client, error) {
 	conns := c.settings.conns
-	if conns > 0 && i >= conns {
+	if conns > 0 && i >= conns && !c.settings.lean {
 		return &etcdClient{c.clients[i%conns]}, nil
 	}
 	node := c.nodes[i%nodeCount]
@@ -201,6 +204,9 @@ func (c *etcd) client(i int) (client, error) {
 		if node, err = c.leader(context.Background()); err != nil {
 			return nil, err
 		}
+	}
+	if c.settings.lean {
+		return dialGRPC(node.client)
 	}
 	made, err := c.connect(node)
 	return &etcdClient{made}, err

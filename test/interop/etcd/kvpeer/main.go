@@ -2,7 +2,10 @@
 // names the nodes of a Cairn cluster it loads those over HTTP; otherwise it starts a three-node etcd on loopback, its fsyncs
 // on, and loads that by etcd's own client. Keys, values, clients and clocks are the same code. It prints one JSON line.
 //
-//	kvpeer [-seconds 3] [-bytes 256] [-via leader|spread] [-kills 0] [-conns 8] [-keys 0] [-etcd PATH] [-dir DIR]
+//	kvpeer [-seconds 3] [-bytes 256] [-via leader|spread] [-kills 0] [-conns 8] [-lean] [-keys 0] [-etcd PATH] [-dir DIR]
+//
+// With -lean the clients of either store write the bytes of their protocol themselves, a connection each: on two cores net/http
+// and clientv3 take as much of them as the stores do.
 //
 // With -keys it is the other side of `cairn bench sync`: so many values are written, then a member of etcd that lost its disk
 // is given the whole store again. Flags default to $BENCH_SECONDS, $BENCH_BYTES, $BENCH_VIA, $BENCH_KILLS and $BENCH_KEYS. An operation that fails ends the run without numbers.
@@ -30,6 +33,7 @@ type settings struct {
 	etcd    string
 	dir     string
 	only    string
+	lean    bool
 }
 
 // client is one user of a cluster, with a connection of its own or a share of one.
@@ -66,6 +70,7 @@ func main() {
 	flag.IntVar(&s.keys, "keys", asked("BENCH_KEYS", 0), "values in the store that a member copies whole; 0: puts and reads are measured")
 	flag.StringVar(&s.etcd, "etcd", os.Getenv("ETCD"), "the etcd to start; one beside this program or in $PATH by default")
 	flag.StringVar(&s.dir, "dir", "", "folder of etcd's data; a temporary one by default")
+	flag.BoolVar(&s.lean, "lean", false, "clients that write the bytes of their protocol to a socket themselves, for both stores, instead of net/http and clientv3")
 	flag.StringVar(&s.only, "only", "", "one of put1, put64, read1, read64, for a profile; all by default")
 	flag.Parse()
 	s.spread = *via == "spread"
@@ -97,7 +102,7 @@ func asked(name string, otherwise int) int {
 func run(s settings) (any, error) {
 	ctx := context.Background()
 	if nodes := strings.Fields(os.Getenv("BENCH_NODES")); len(nodes) > 0 {
-		return load(ctx, s, &cairn{nodes: nodes, spread: s.spread})
+		return load(ctx, s, &cairn{nodes: nodes, spread: s.spread, lean: s.lean})
 	}
 	etcd, err := startEtcd(ctx, s)
 	if err != nil {
