@@ -99,6 +99,7 @@ export class ProvenTiles {
     return {
       get,
       peek: get,
+      row: () => undefined,
       wroteAt: () => undefined,
       range: () => [],
       fileSize: () => null,

@@ -108,6 +108,8 @@ export function storeContract(title: string, make: () => Promise<StoreBench>): v
     await store.commit([put("b", "2")], 2 ** 53 - 1);
     using snap = store.snapshot();
     expect([snap.wroteAt(utf8("a")), snap.wroteAt(utf8("b")), snap.wroteAt(utf8("c"))]).toEqual([7, 2 ** 53 - 1, undefined]);
+    expect(["a", "b", "c"].map((key) => snap.row(utf8(key))?.wroteAt)).toEqual([7, 2 ** 53 - 1, undefined]);
+    expect(snap.row(utf8("b"))?.value).toEqual(snap.get(utf8("b")));
   });
 
   check("a copied row keeps the version that wrote it elsewhere", async (store) => {

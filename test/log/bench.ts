@@ -124,6 +124,7 @@ type StoreReads = {
 const snapshotOf = (store: StoreReads): Snapshot => ({
   get: (_db, key) => store.get(key),
   peek: (_db, key) => store.peek(key),
+  row: () => undefined,
   wroteAt: () => undefined,
   range: (_db, from, to, options) => store.iterate(from, to, options ?? {}),
   fileSize: () => null,

@@ -2,7 +2,7 @@
  * The smallest store that can be read and written: a Map in key order on demand. Batches apply at once. Every key and
  * value is copied in and out, so code that keeps or changes a shared view is caught.
  */
-import type { Batch, Db, Snapshot } from "../../src/engine/base/effects.ts";
+import type { Batch, Db, Row, Snapshot } from "../../src/engine/base/effects.ts";
 
 const nameOf = (key: Uint8Array): string => String.fromCharCode(...key);
 const bytesOf = (name: string): Uint8Array => Uint8Array.from(name, (char) => char.charCodeAt(0));
@@ -33,6 +33,11 @@ export class MapSnapshot implements Snapshot {
     this.sorted ??= [...this.rows.keys()].sort((a, b) => (a < b ? -1 : 1)); // code units are bytes here
     const [low, high] = [nameOf(from), nameOf(to)];
     return this.sorted.slice(firstAtOrAbove(this.sorted, low), firstAtOrAbove(this.sorted, high));
+  }
+
+  row(db: Db, key: Uint8Array): Row | undefined {
+    const value = this.get(db, key);
+    return value === undefined ? undefined : { value, wroteAt: 0 };
   }
 
   wroteAt(db: Db, key: Uint8Array): number | undefined {

@@ -17,6 +17,7 @@ class HandDisk {
     const snap = {
       get: () => undefined,
       peek: () => undefined,
+      row: () => undefined,
       wroteAt: () => undefined,
       range: () => [],
       fileSize: () => null,

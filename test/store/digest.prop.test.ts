@@ -172,6 +172,7 @@ function bound(snap: ReturnType<typeof treeSnapshot>): ReturnType<typeof treeSna
   return {
     get: (key) => snap.get(key),
     peek: (key) => snap.peek(key),
+    row: (key) => snap.row(key),
     wroteAt: (key) => snap.wroteAt(key),
     iterate: (...range) => snap.iterate(...range),
     stored: (...range) => snap.stored(...range),

@@ -46,11 +46,16 @@ export type FileChange =
   /** Rename `file` to `to`, fsync the folder. */
   | { readonly change: "rename"; readonly file: string; readonly to: string };
 
+/** A value and the version kept with it. */
+export type Row = { readonly value: Uint8Array; readonly wroteAt: number };
+
 /** Read access for one step: the databases as of one commit, and the files. Returned bytes are copies, but for `peek`. */
 export interface Snapshot {
   get(db: Db, key: Uint8Array): Uint8Array | undefined;
   /** As `get`, but lent: not to be changed, and gone with the next read of anything. For values that are looked through once. */
   peek(db: Db, key: Uint8Array): Uint8Array | undefined;
+  /** `get` and `wroteAt` in one look. */
+  row(db: Db, key: Uint8Array): Row | undefined;
   /** The version kept with the value of this key, or undefined where there is no such key. */
   wroteAt(db: Db, key: Uint8Array): number | undefined;
   /** Rows with `from <= key < to` in key order, or from the high end when `reverse`. */

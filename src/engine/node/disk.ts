@@ -7,7 +7,7 @@
  */
 import { existsSync, mkdirSync, statfsSync } from "node:fs";
 import { join } from "node:path";
-import type { Batch, Db, FileChange, Snapshot } from "../base/effects.ts";
+import type { Batch, Db, FileChange, Row, Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import { BrokenInvariant, invariant } from "../base/invariant.ts";
 import { type Environment, type EnvironmentSnapshot, type EnvironmentStat, openEnvironmentSync } from "../store/lmdb.ts";
@@ -257,6 +257,11 @@ class DiskSnapshot implements Snapshot, Disposable {
   peek(db: Db, key: Uint8Array): Uint8Array | undefined {
     this.pages.reading(1);
     return this.store(db)?.peek(key);
+  }
+
+  row(db: Db, key: Uint8Array): Row | undefined {
+    this.pages.reading(1);
+    return this.store(db)?.row(key);
   }
 
   wroteAt(db: Db, key: Uint8Array): number | undefined {

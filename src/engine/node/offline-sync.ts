@@ -102,6 +102,7 @@ class Source {
     this.snapshot = {
       get: (db, key) => (db === "replicated" ? rows.get(key) : undefined),
       peek: (db, key) => (db === "replicated" ? rows.peek(key) : undefined),
+      row: (db, key) => (db === "replicated" ? rows.row(key) : undefined),
       wroteAt: (db, key) => (db === "replicated" ? rows.wroteAt(key) : undefined),
       range: (db, low, high, options) => (db === "replicated" ? rows.iterate(low, high, options) : []),
       fileSize: () => null,

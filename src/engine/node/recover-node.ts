@@ -126,8 +126,8 @@ async function decide(node: NodeConfig, disk: Disk, operationsOf: (view: View, v
     const { last } = historyIn(snap);
     const view: View = {
       get(key) {
-        const value = snap.get("replicated", key);
-        return value === undefined ? null : { value, version: snap.wroteAt("replicated", key) ?? 0 };
+        const row = snap.row("replicated", key);
+        return row === undefined ? null : { value: row.value, version: row.wroteAt };
       },
       range: () => [],
     };

@@ -26,8 +26,8 @@ export function viewAt(turn: Turn, version: number): View {
       const value = valueIn(layer, key, name);
       if (value !== undefined) return value === null ? null : { value, version: layer.version };
     }
-    const value = snap.get("replicated", key);
-    return value === undefined ? null : { value, version: snap.wroteAt("replicated", key) ?? 0 };
+    const row = snap.row("replicated", key);
+    return row === undefined ? null : { value: row.value, version: row.wroteAt };
   };
   return { get, range: (from, to, limit) => rangeOf(turn, layers, get, from, to, limit) };
 }

@@ -5,7 +5,7 @@
  * Never schedules anything: the world decides when a flush happens and what a crash keeps of it.
  */
 import { compareBytes, concatBytes, equalBytes, fromUtf8, utf8 } from "../base/bytes.ts";
-import type { Batch, Db, Effect, FileChange, Snapshot } from "../base/effects.ts";
+import type { Batch, Db, Effect, FileChange, Row, Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import { invariant, unreachable } from "../base/invariant.ts";
 import { applyBatch } from "../store/memory.ts";
@@ -148,6 +148,11 @@ export class DiskSnapshot implements Snapshot {
     const value = this.get(db, key);
     this.lent = value ?? null;
     return value;
+  }
+
+  row(db: Db, key: Uint8Array): Row | undefined {
+    const stored = treeGet(this.read().dbs[db], key);
+    return stored === undefined ? undefined : { value: checkedValue(this.owner, db, key, stored), wroteAt: wroteAtOf(stored) };
   }
 
   wroteAt(db: Db, key: Uint8Array): number | undefined {

@@ -5,7 +5,7 @@
  * names operation, key and both values, and is a broken invariant: the node stops. Never mirrors what other processes write.
  */
 import { compareBytes, equalBytes, toHex } from "../base/bytes.ts";
-import type { Batch } from "../base/effects.ts";
+import type { Batch, Row as StoredRow } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import { BrokenInvariant } from "../base/invariant.ts";
 import { DigestTree, digestTreeOf } from "./digest.ts";
@@ -131,6 +131,10 @@ class MirroredSnapshot implements StoreSnapshot {
   }
   peek(key: Uint8Array): Uint8Array | undefined {
     return this.get(key);
+  }
+  row(key: Uint8Array): StoredRow | undefined {
+    const [value, wroteAt] = [this.get(key), this.wroteAt(key)];
+    return value === undefined || wroteAt === undefined ? undefined : { value, wroteAt };
   }
   wroteAt(key: Uint8Array): number | undefined {
     const version = this.real.wroteAt(key);

@@ -2,6 +2,7 @@
  * What every snapshot does with rows in their stored form, wherever they lie: hand out a value only where its checksum
  * fits its key, and be closed once. Who holds the rows says how they are found. Hot path.
  */
+import type { Row } from "../base/effects.ts";
 import { invariant } from "../base/invariant.ts";
 import type { RangeOptions, StoreSnapshot } from "./types.ts";
 import { checkStored, openStored, viewStored, wroteAtOf } from "./value.ts";
@@ -32,6 +33,12 @@ export abstract class StoredSnapshot implements StoreSnapshot {
     this.checkOpen();
     const stored = this.find(key);
     return stored === undefined ? undefined : viewStored(this.name, key, stored);
+  }
+
+  row(key: Uint8Array): Row | undefined {
+    this.checkOpen();
+    const stored = this.find(key);
+    return stored === undefined ? undefined : { value: openStored(this.name, key, stored), wroteAt: wroteAtOf(stored) };
   }
 
   wroteAt(key: Uint8Array): number | undefined {

@@ -2,7 +2,7 @@
  * The store contract (sync.md section 2.1): an ordered map of byte strings with atomic durable batches and stable
  * snapshots. `store/lmdb.ts` and `store/memory.ts` implement it; `test/contract/store.ts` holds both to it.
  */
-import type { Batch } from "../base/effects.ts";
+import type { Batch, Row } from "../base/effects.ts";
 
 /** Keys are 1 to 1,024 bytes in unsigned byte order. LMDB itself would take 1,978. */
 export const KEY_BYTES_MAX = 1_024;
@@ -26,6 +26,8 @@ export interface StoreSnapshot extends Disposable {
   get(key: Uint8Array): Uint8Array | undefined;
   /** The same, but lent: not to be changed, and gone with the next read of any store. */
   peek(key: Uint8Array): Uint8Array | undefined;
+  /** `get` and `wroteAt` in one look. */
+  row(key: Uint8Array): Row | undefined;
   /** The version passed to the commit that wrote this key, or undefined where there is no key. */
   wroteAt(key: Uint8Array): number | undefined;
   /** Rows of `[from, to)`; without bounds the whole space. Keys and values are copies. */
