@@ -40,23 +40,26 @@ const nodeRun = command({
     { name: "paranoid", form: "flag", means: "keep the replicated store in memory too, compare every read of it, and stop at the first difference" },
     { name: "stdin", form: "flag", means: "stop when stdin ends: for a parent process" },
   ],
-  errors: ["NOT_FOUND", "NODE_RUNNING", "BAD_CONFIG", "IDENTITY_MODE", "STORE_TRUNCATED", "STORE_SYNC_FAILED", "UNAVAILABLE"],
+  errors: ["NOT_FOUND", "NODE_RUNNING", "BAD_CONFIG", "IDENTITY_MODE", "STORE_CORRUPT", "STORE_TRUNCATED", "STORE_SYNC_FAILED", "UNAVAILABLE"],
   examples: ["cairn node run --dir ./cluster/a"],
   async run(ctx) {
     const { loadNode } = await import("../engine/node/config.ts");
     const { startDaemon } = await import("../engine/node/daemon.ts");
     const { signal } = ctx;
     const stdinEnd = ctx.options.stdin ? inputEnd() : new Promise<void>(() => {});
-    const node = await loadNode(resolve(ctx.options.dir));
-    const daemon = await startDaemon(node, { merge: !ctx.options["no-merge"], paranoid: ctx.options.paranoid, version: versionLine, note: ctx.note });
     try {
-      await ctx.answer(daemon.ready, JSON.stringify(daemon.ready));
-      await Promise.race([daemon.ended, stdinEnd, aborted(signal)]);
+      const node = await loadNode(resolve(ctx.options.dir));
+      const daemon = await startDaemon(node, { merge: !ctx.options["no-merge"], paranoid: ctx.options.paranoid, version: versionLine, note: ctx.note });
+      try {
+        await ctx.answer(daemon.ready, JSON.stringify(daemon.ready));
+        await Promise.race([daemon.ended, stdinEnd, aborted(signal)]);
+      } finally {
+        await daemon.close();
+      }
+      await daemon.ended;
     } finally {
-      await daemon.close();
-      process.stdin.pause();
+      process.stdin.pause(); // one that is read keeps the process, also of a node that did not start
     }
-    await daemon.ended;
   },
 });
 

@@ -62,7 +62,10 @@ export async function withDatabases<T>(dir: string, wanted: readonly Database[],
 async function acceptsIn(dir: string): Promise<OpenDatabase[]> {
   const { JOURNAL_FILE, journalExists, openJournal } = await import("../engine/node/journal.ts");
   const file = join(dir, JOURNAL_FILE);
-  if (!journalExists(file)) return [];
+  if (!journalExists(file)) {
+    if (!existsSync(join(dir, "store", "data.mdb"))) return [];
+    throw new EngineError("STORE_CORRUPT", `${file}.0 is lost: ${join(dir, "store")} was made with it, and what its node promised lay there`);
+  }
   const journal = openJournal(file);
   return [{ db: "accepts", file, snapshot: journal.snapshot(), keyCount: () => journal.stat().keyCount }];
 }

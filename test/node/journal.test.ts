@@ -127,8 +127,32 @@ function lastEnd(file: string): number {
   return end;
 }
 
+test("a file that was cut off is refused, and one that a crash left half grown is not", async () => {
+  const path = await fresh();
+  const store = openJournal(path);
+  for (let n = 0; n < 6; n++) await store.commit([put(`k${n}`, `value ${n}`)]);
+  const rows = rowsOf(store);
+  await store.close();
+  const whole = new Uint8Array(readFileSync(`${path}.0`));
+  for (const size of [lastEnd(`${path}.0`), 4_096, whole.length - 1]) {
+    writeFileSync(`${path}.0`, whole.subarray(0, size));
+    expect(() => openJournal(path)).toThrow(`${path}.0: ${size} bytes, and it was ${whole.length} at least`);
+  }
+  writeFileSync(`${path}.0`, whole);
+  expect(await reopened(path)).toEqual(rows);
+
+  // a crash while it grew further: what is there already is whole, and the next commit completes the growth
+  writeFileSync(`${path}.0`, Buffer.concat([whole, new Uint8Array(5_000)]));
+  const again = openJournal(path);
+  await again.commit([put("next", "one")]);
+  const later = rowsOf(again);
+  await again.close();
+  expect(readFileSync(`${path}.0`).length).toBe(2 * whole.length);
+  expect([later.length, await reopened(path)]).toEqual([rows.length + 1, later]);
+});
+
 test("a journal that is gone is never replaced by an empty one", () => {
-  expect(() => openJournal(join(folder, "nowhere"))).toThrow("neither file begins with a whole record");
+  expect(() => openJournal(join(folder, "nowhere"))).toThrow(/neither \S+nowhere\.0 nor \S+nowhere\.1 is there/);
 });
 
 describe("a call that fails", () => {

@@ -17,7 +17,7 @@ test("a copy is refused beside the original, with its ports and with others", as
   const copy = join(live.bench.folder, "copy");
   cpSync(live.node(2).dir, copy, { recursive: true });
   const refused = [5, expect.stringMatching(/error\[NODE_RUNNING\]: c answers at \S+ already, under the identity in \S+copy: /)];
-  const start = (): ReturnType<typeof live.bench.run> => live.bench.run("node", "run", "--dir", copy, "--no-merge");
+  const start = (): ReturnType<typeof live.bench.run> => live.bench.run("node", "run", "--dir", copy, "--no-merge", "--stdin");
   const same = await start();
   expect([same.status, same.stderr]).toEqual(refused);
   const config = join(copy, "config.toml");

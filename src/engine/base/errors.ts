@@ -170,9 +170,21 @@ export const errorTable = {
     "read before writing again, or write with the version in `If-Match`",
   ),
   // 7: corrupt or does not verify
-  STORE_CORRUPT: row(7, 500, false, "a stored value does not match its checksum", "the message names key and file; pull the piece from another copy"),
+  STORE_CORRUPT: row(
+    7,
+    500,
+    false,
+    "what is stored does not match its checksum",
+    "`cairn store check` says how much is damaged. In database replicated, `cairn sync offline FROM NODE` copies another node's; else move the folder's store and accepts away, then `cairn node replace`",
+  ),
   STORE_FORMAT: row(7, 500, false, "a newer build wrote rows that this one cannot read", "run the newer build on this node; nothing was changed here"),
-  STORE_TRUNCATED: row(7, 500, false, "a store file is shorter than its own header says", "restore the file; opening it would crash the process"),
+  STORE_TRUNCATED: row(
+    7,
+    500,
+    false,
+    "a store file is shorter than its own header says",
+    "it is not opened, which would crash the process: move the folder's store and accepts away, then `cairn node replace`",
+  ),
   FRAME_CORRUPT: row(7, 400, false, "a frame, message or record does not decode", "the sender is of another version, or the bytes were damaged"),
   IDENTITY_CORRUPT: row(
     7,

@@ -45,6 +45,8 @@ export class ClusterProcesses {
   private readonly children = new Set<Child>();
   /** Those that said that they are ready. */
   private readonly running = new Map<NodeId, ReadyLine>();
+  /** Why those ended that said that they are ready and ended all the same: what is wrong with a store may show a moment later. */
+  private readonly ends = new Map<NodeId, EngineError>();
   private readonly watchers: Promise<void>[] = [];
   private readonly stopped = Promise.withResolvers<void>();
   private readonly stopping = new AbortController();
@@ -98,6 +100,8 @@ export class ClusterProcesses {
       const missing = await missingOf(node, adminToken);
       if (missing === null) return;
       if (this.isStopping) throw stoppingError();
+      const end = this.ends.get(node.id);
+      if (end !== undefined && !this.options.restart) throw end;
       if (performance.now() >= untilMs) throw new EngineError("TIMEOUT", `node ${node.id} was not ready within ${READY_MS / 1_000} s: ${missing}`);
       await Bun.sleep(ASK_EVERY_MS);
     }
@@ -140,8 +144,9 @@ export class ClusterProcesses {
 
   private async watch(node: ClusterNode, child: Child, said: Promise<string>): Promise<void> {
     await child.exited;
-    await said;
+    const last = await said;
     this.running.delete(node.id);
+    this.ends.set(node.id, startFailure(node, last, child));
     if (this.isStopping) return;
     this.options.note(
       `node ${node.id} ended with ${child.exitCode ?? child.signalCode}${this.options.restart ? "" : `; start it again with: cairn node run --dir ${node.dir}`}`,

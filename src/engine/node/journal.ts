@@ -3,7 +3,7 @@
  * preallocated files, `<name>.0` and `<name>.1`. When one is long enough, all rows go to the other as its first record, and
  * on it goes there: so a flush overwrites what is there and changes no metadata. What waits while a flush runs shares the
  * next one. Opening replays the newer file. A tail that a crash tore is cut; a record that is damaged before later ones
- * is STORE_CORRUPT, for what was acknowledged on it would be forgotten. Lack of space is STORE_FULL and leaves nothing; any
+ * is STORE_CORRUPT, and a file that was cut off STORE_TRUNCATED, for what was acknowledged on it would be forgotten. Lack of space is STORE_FULL and leaves nothing; any
  * other failed write or flush is final. One process a journal: the node's lock sees to that.
  */
 import { closeSync, existsSync, fdatasync, fstatSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
@@ -66,7 +66,7 @@ export async function removeJournal(path: string): Promise<void> {
 
 export const journalExists = (path: string): boolean => existsSync(`${path}.0`) || existsSync(`${path}.1`);
 
-/** Throws STORE_CORRUPT where a record is damaged, or no file begins with a whole one. */
+/** Throws STORE_CORRUPT where a record is damaged, or no file begins with a whole one, STORE_TRUNCATED where the newer file was cut off. */
 export function openJournal(path: string, calls: JournalCalls = journalCalls): Store {
   return new Journal(path, calls, recovered(path)).face();
 }
@@ -81,20 +81,41 @@ function recovered(path: string): Recovered {
     return { number, bytes, first: beginning(bytes) };
   });
   const [newer, older] = files.toSorted((a, b) => (b.first?.sequence ?? 0) - (a.first?.sequence ?? 0)) as [(typeof files)[0], (typeof files)[0]];
-  if (newer.first === null) throw new EngineError("STORE_CORRUPT", `${path}: neither file begins with a whole record`);
+  if (newer.first === null)
+    throw new EngineError(
+      "STORE_CORRUPT",
+      `${path}: ${journalExists(path) ? "neither file begins with a whole record" : `neither ${path}.0 nor ${path}.1 is there`}`,
+    );
   let root: Tree = emptyTree;
   let sequence = newer.first.sequence;
   let end = 0;
+  const ends: number[] = [];
   for (let next: JournalRecord | null = newer.first; next !== null; next = following(newer.bytes, end, sequence)) {
     for (const batch of next.batches) root = applyBatch(root, copied(batch), 0);
     ({ sequence, end } = next);
+    ends.push(end);
   }
+  mustHaveGrown(`${path}.${newer.number}`, newer.bytes.length, ends);
   // a torn record is the last one there is: nothing was written behind it
   if (holdsRecordFrom(newer.bytes, end, sequence + 1))
     throw new EngineError("STORE_CORRUPT", `${path}.${newer.number}: record ${sequence + 1} at ${end} is damaged`);
   if (older.first === null && holdsRecordFrom(older.bytes, 0, sequence + 2))
     throw new EngineError("STORE_CORRUPT", `${path}.${older.number}: its first record is damaged`);
   return { current: newer.number, root, sequence, end };
+}
+
+/**
+ * A file grows by whole pieces before anything in the new one is acknowledged, so that a crash leaves at most one record
+ * beyond them, beside the one that the journal was made with. With more there, it was cut off, and acknowledged records with it.
+ */
+function mustHaveGrown(path: string, bytes: number, ends: readonly number[]): void {
+  const grown = bytes - (bytes % GROW_BYTES);
+  const beyond = ends.filter((end) => end > grown).length;
+  if (bytes > grown && beyond > (grown === 0 ? 2 : 1))
+    throw new EngineError(
+      "STORE_TRUNCATED",
+      `${path}: ${bytes} bytes, and it was ${grown + GROW_BYTES} at least when the last of ${ends.length} records was written`,
+    );
 }
 
 function beginning(bytes: Uint8Array): JournalRecord | null {
@@ -233,8 +254,8 @@ class Journal {
       if (isNew) syncFolder(dirname(segment.path));
     }
     const wanted = at + record.length;
-    if (wanted > segment.size) {
-      const size = Math.ceil(wanted / GROW_BYTES) * GROW_BYTES;
+    if (wanted > segment.size || segment.size % GROW_BYTES !== 0) {
+      const size = Math.ceil(Math.max(wanted, segment.size) / GROW_BYTES) * GROW_BYTES;
       // zeros, since space alone would be metadata again when used; page by page, since what is cached in one piece is written back in one
       for (let from = segment.size; from < size; from += PAGE_BYTES - (from % PAGE_BYTES)) this.calls.write(segment.fd, PAGE.subarray(from % PAGE_BYTES), from);
       segment.size = size;

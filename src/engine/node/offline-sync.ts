@@ -10,6 +10,7 @@ import type { Snapshot } from "../base/effects.ts";
 import { EngineError } from "../base/errors.ts";
 import { CLIENT, type NodeId } from "../base/ids.ts";
 import { digestSnapshot } from "../store/diff.ts";
+import { acceptsKeys } from "../store/keys.ts";
 import type { StoreSnapshot } from "../store/types.ts";
 import { type History, hashAt, historyIn, historyOf, replicatedOf, ZERO_HASH } from "../store/versions.ts";
 import { isFlagged, syncRows } from "../sync/records.ts";
@@ -138,6 +139,7 @@ class OfflineCopy {
   private planned(): OfflinePlan {
     const { source, target, mode } = this;
     using snap = target.disk.snapshot();
+    snap.get("accepts", acceptsKeys.vote()); // a copy mends the store alone: a disk that forgot its votes is replaced
     const own = historyIn(snap);
     const floor = syncRows.floor(snap);
     const isHalf = isFlagged(snap);

@@ -13,6 +13,7 @@ import { factsOf, type ReplicaFacts } from "../paxos/paxos.ts";
 import { voteless } from "../paxos/standing.ts";
 import { PAXOS_TIMING, type PaxosConfig, silentMembers } from "../paxos/state.ts";
 import { type TrimFacts, trimFacts } from "../paxos/trim.ts";
+import { acceptsKeys } from "../store/keys.ts";
 import type { StoreSnapshot } from "../store/types.ts";
 import { DEFAULT_LIMITS, SYNC_TIMING, type SyncConfig } from "../sync/state.ts";
 import { explain, type SyncStatus, statusOf } from "../sync/status.ts";
@@ -66,6 +67,7 @@ export type ReplicaHooks = {
 };
 
 export function openReplica(node: NodeConfig, disk: Disk, hooks: ReplicaHooks): Replica {
+  readAccepts(disk);
   const paxos = paxosConfig(node, birthOf(disk, node.dir));
   const registers = [{ log: node.merge.log, epoch: node.merge.epoch, primary: node.merge.primary }];
   const core = assembleMember({ paxos, registers, sync: syncConfig(paxos, node.syncMode), views: disk.views(), isNearlyFull: hooks.isSpaceLow });
@@ -175,6 +177,12 @@ class AppliedReplica implements AppliedStore, PinnedStore {
   private wake(reached: number): void {
     for (const { behind, resolve } of this.waiting) if (behind < reached) resolve();
   }
+}
+
+/** What is wrong with the journal is said before the node says that it is ready. */
+function readAccepts(disk: Disk): void {
+  using snap = disk.snapshot();
+  snap.get("accepts", acceptsKeys.vote());
 }
 
 /** What any member answers in every state. */

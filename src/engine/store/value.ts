@@ -10,6 +10,7 @@ import { mutant } from "../base/mutant.ts";
 
 export const STORED_HEADER_BYTES = 17;
 const FORMAT = 1;
+const SLASH = 0x2f;
 const CHECKSUM_AT = 1;
 const WROTE_AT = 9;
 const WORD = 0x1_0000_0000;
@@ -65,10 +66,12 @@ const payloadView = (stored: Uint8Array): Uint8Array => stored.subarray(STORED_H
 export const wroteAtOf = (stored: Uint8Array): number => readU32be(stored, WROTE_AT) * WORD + readU32be(stored, WROTE_AT + 4);
 export const checksumOf = (stored: Uint8Array): Uint8Array => piece(stored, CHECKSUM_AT, WROTE_AT);
 
-/** A key for people: its text where it is printable ASCII, otherwise hex. */
+/** A key for people, as `store get` takes it: printable ASCII as it is, hex from the last slash before anything else. */
 export function keyText(key: Uint8Array): string {
-  for (const byte of key) if (byte < 0x21 || byte > 0x7e) return `0x${key.toHex()}`;
-  return String.fromCharCode(...key);
+  const odd = key.findIndex((byte) => byte < 0x21 || byte > 0x7e);
+  if (odd < 0) return String.fromCharCode(...key);
+  const from = key.lastIndexOf(SLASH, odd) + 1;
+  return `${String.fromCharCode(...key.subarray(0, from))}0x${key.subarray(from).toHex()}`;
 }
 
 function corrupt(store: string, key: Uint8Array, what: string): EngineError {
