@@ -17,10 +17,15 @@ import { firstIn } from "./trim.ts";
 /** Applying may lag so far behind: reads lay what waits over the snapshot. */
 export const LAG_COUNT_MAX = 64;
 const LAG_BYTES_MAX = 8 * 1_024 * 1_024;
-/** A commit of the store costs about three flushes of a vote: it waits for so many versions, so many bytes, or so long. */
-const APPLY_COUNT = 24;
+/**
+ * A commit of the store costs about three flushes of a vote: it waits for so many versions, so many bytes, or so long; and a few
+ * times longer where versions still come, since then there is more of it soon and somebody whose vote it would delay.
+ */
+const APPLY_COUNT = 48;
 const APPLY_BYTES = 256 * 1_024;
 const APPLY_MS = 20;
+const APPLY_WAITS_MAX = 5;
+const COMES_MS = 5;
 export const APPLY_TIMER = "apply";
 
 /** Whether one more version may become visible before older ones are applied. */
@@ -40,6 +45,7 @@ export function learn(turn: Turn, entry: Entry): boolean {
   }
   state.last = entry.version;
   state.lastHash = entry.hash;
+  state.learnedMs = turn.upMs;
   state.accepted.delete(entry.version);
   state.unapplied.push(entry);
   state.unappliedBytes += entry.batch.length;
@@ -59,14 +65,18 @@ export function apply(turn: Turn): void {
     return;
   }
   state.applying = "asked";
+  state.applyWaits = 0;
   const batch: Op[] = [];
   for (const { version, ops, batch: encoded } of state.unapplied) batch.push(...versionOps(version, encoded, ops));
   batch.push(lastOp(state.last));
   writeApply(turn, state.last, batch);
 }
 
-export function onApplyTimer({ state }: Turn): void {
-  if (state.applying === "waits") state.applying = "due";
+export function onApplyTimer(turn: Turn): void {
+  const { state, upMs } = turn;
+  if (state.applying !== "waits") return;
+  if (++state.applyWaits < APPLY_WAITS_MAX && upMs - state.learnedMs < COMES_MS) arm(turn, APPLY_TIMER, APPLY_MS);
+  else state.applying = "due";
 }
 
 export function onApplied({ state }: Turn, upTo: number): void {

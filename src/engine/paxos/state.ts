@@ -148,6 +148,9 @@ export type PaxosState = {
   applied: number;
   /** Applying waits for more to come, is due, or is on its way to disk. */
   applying: "idle" | "waits" | "due" | "asked";
+  /** How often its timer fired for what waits, and when the newest version was learned. */
+  applyWaits: number;
+  learnedMs: number;
   /** A write found no space: applying is tried again after a while. */
   isFull: boolean;
   map: ClusterMap;
@@ -239,6 +242,8 @@ export function initialPaxos(config: PaxosConfig): PaxosState {
     lastHash: ZERO_HASH,
     applied: 0,
     applying: "idle",
+    applyWaits: 0,
+    learnedMs: 0,
     isFull: false,
     map: configMap(config.members),
     quietUntilMs: 0,
