@@ -24,7 +24,18 @@ async function ask({ cluster, timeoutMs }: Asked, what: Ask): Promise<KvReply> {
 /** A command's key may not be empty: that is the address of a scan. */
 function pathOf(key: string): string {
   if (key === "") throw new EngineError("USAGE", "the key is empty");
-  return keyPath(key);
+  return keyPath(whole("the key", key));
+}
+
+/** What is no UTF-8 comes as this character: two keys would become one, and a value another one, with nobody told. */
+const NO_TEXT = "\ufffd";
+
+function whole(what: string, text: string): string {
+  if (!text.includes(NO_TEXT)) return text;
+  throw new EngineError(
+    "USAGE",
+    `${what} ${JSON.stringify(text)} is not UTF-8: values of any bytes are read from stdin, keys of any bytes are written over HTTP`,
+  );
 }
 
 const get = command({
@@ -100,7 +111,7 @@ type Swap = { readonly key: string; readonly path: string; readonly expect: stri
 
 /** The value is compared here, its version at the leader: somebody who wrote in between may have written the same value again. */
 async function swap(ctx: Asked, { key, path, expect, put }: Swap): Promise<KvReply> {
-  const wanted = new TextEncoder().encode(expect);
+  const wanted = new TextEncoder().encode(whole("the expected value", expect));
   for (const untilMs = performance.now() + ctx.timeoutMs; ; ) {
     const now = await ask(ctx, { method: "GET", path });
     if (now.status === 404) throw new EngineError("KV_CONDITION", `there is no key ${JSON.stringify(key)}`);
@@ -114,8 +125,13 @@ async function swap(ctx: Asked, { key, path, expect, put }: Swap): Promise<KvRep
   }
 }
 
-const inputOf = async (given: string | undefined): Promise<Uint8Array<ArrayBuffer>> =>
-  given === undefined ? new Uint8Array(await Bun.stdin.arrayBuffer()) : new TextEncoder().encode(given);
+async function inputOf(given: string | undefined): Promise<Uint8Array<ArrayBuffer>> {
+  if (given !== undefined) return new TextEncoder().encode(whole("the value", given));
+  const value = new Uint8Array(await Bun.stdin.arrayBuffer());
+  // a script that lost its input would empty the key
+  if (value.length === 0) throw new EngineError("USAGE", "stdin is closed or empty; an empty value is written as ''");
+  return value;
+}
 
 const remove = command({
   name: "kv delete",
