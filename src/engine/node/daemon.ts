@@ -26,6 +26,7 @@ import { LiveConfig } from "./live-config.ts";
 import { lockFile } from "./lock.ts";
 import { answerLog } from "./log-routes.ts";
 import { type MergeChild, startMergeChild } from "./merge-child.ts";
+import { markForRecheck, recheck } from "./recheck.ts";
 import { openReplica, type Replica } from "./replica.ts";
 import { removeRunning, writeRunning } from "./running.ts";
 import { mustBeOnlyOne } from "./twin.ts";
@@ -125,6 +126,8 @@ class NodeDaemon implements Daemon {
     const disk = await openDisk(node.dir, { create: false, paranoid: options.paranoid === true });
     this.disk = disk;
     this.closers.push(() => disk.close());
+    const checked = await recheck(node.dir, disk);
+    if (checked !== null) options.note(`a write had failed: ${checked} rows were read again, every checksum is right`);
     this.missing = this.missing.filter(({ task }) => task !== "store");
     const core = this.openCore(disk);
     const replica = this.openReplica(disk);
@@ -174,7 +177,10 @@ class NodeDaemon implements Daemon {
   /** The core's or the disk's end is the node's end: nothing is answered any more, and the process says why. */
   private halt(error: EngineError): void {
     this.settle.reject(error);
-    if (error.code === "STORE_SYNC_FAILED") void latchAfterSyncFailure(this.node, error.message); // the process ends behind it
+    if (error.code === "STORE_SYNC_FAILED") {
+      markForRecheck(this.node.dir, error.message);
+      void latchAfterSyncFailure(this.node, error.message); // the process ends behind it
+    }
     void this.close();
   }
 
