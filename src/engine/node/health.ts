@@ -19,11 +19,12 @@ const SYNC_PERCENT: Readonly<Record<SyncStatus["phase"], number>> = {
 const QUORUM_PERCENT = 75;
 
 /** The step that comes next; none where the replica serves and votes. */
-export function missingOf(replica: Pick<Replica, "sync" | "hasQuorum" | "silent" | "voteless">): Missing[] {
+export function missingOf(replica: Pick<Replica, "sync" | "facts" | "hasQuorum" | "silent" | "voteless">): Missing[] {
   const sync = replica.sync();
   if (sync.synchronizing) return [syncStep(sync)];
   const voteless = replica.voteless();
   if (voteless !== null) return [step("store", "replace", 0, `this node has no vote: ${voteless}; \`cairn node replace\` takes in another one`)];
+  if (replica.facts().isFull) return [step("store", "space", 0, "the disk is full (STORE_FULL): this node promises and stores nothing until there is room")];
   if (replica.hasQuorum()) return [];
   const silent = replica.silent();
   const whom = silent.length === 0 ? "" : `: no answer from ${silent.join(", ")}`;

@@ -269,10 +269,12 @@ export type ReplicaFacts = {
   readonly mustSync: NodeId | null;
   /** This disk is an old copy: `cairn node replace` takes in another one. */
   readonly isRegressed: boolean;
+  /** A write found no space a moment ago: nothing is promised, accepted or applied until one does. */
+  readonly isFull: boolean;
 };
 
 export function factsOf(state: PaxosState, upMs: number): ReplicaFacts {
-  const { phase, leader, epoch, first, last, applied, mustSync, isRegressed } = state;
+  const { phase, leader, epoch, first, last, applied, mustSync, isRegressed, isFull, isInDoubt } = state;
   return {
     phase,
     leader,
@@ -284,6 +286,7 @@ export function factsOf(state: PaxosState, upMs: number): ReplicaFacts {
     isTrimming: trimInFlight(state),
     mustSync,
     isRegressed,
+    isFull: isFull || isInDoubt,
   };
 }
 
