@@ -1,4 +1,4 @@
-/** What `/health` says of a replica: one step, the one that keeps it from serving and voting. */
+/** What `/health` says of a replica: one step, the one that keeps it from serving. */
 import { expect, test } from "bun:test";
 import { nodeId } from "../../src/engine/base/ids.ts";
 import { missingOf } from "../../src/engine/node/health.ts";
@@ -12,7 +12,10 @@ const well: Seen = { sync: () => sync, facts: () => ({ ...facts, ...flags }), ha
 
 const stepsOf = (seen: Partial<Seen>): [string, string][] => missingOf({ ...well, ...seen }).map(({ step, detail }) => [step, detail]);
 
-test("nothing where it serves and votes", () => expect(stepsOf({})).toEqual([]));
+test("nothing where it serves, with a vote or without", () => {
+  expect(stepsOf({})).toEqual([]);
+  expect(stepsOf({ voteless: () => "its disk is an old copy" })).toEqual([]);
+});
 
 test("each cause is named, and what only a person can mend before what passes", () => {
   const silent = { hasQuorum: () => false, silent: () => [nodeId("b"), nodeId("c")] };
@@ -21,7 +24,7 @@ test("each cause is named, and what only a person can mend before what passes", 
   expect(stepsOf(silent)).toEqual([["quorum", expect.stringMatching(/: no answer from b, c$/)]]);
   expect(stepsOf({ ...silent, silent: () => [] })).toEqual([["quorum", expect.stringMatching(/known yet$/)]]);
   expect(stepsOf({ ...silent, ...full })).toEqual([["space", expect.stringContaining("STORE_FULL")]]);
-  expect(stepsOf({ ...silent, ...full, ...voteless })).toEqual([["replace", expect.stringContaining("its disk is an old copy; `cairn node replace`")]]);
+  expect(stepsOf({ ...silent, ...voteless })).toEqual([["replace", expect.stringContaining("its disk is an old copy; `cairn node replace`")]]);
   const copying = { ...sync, phase: "probing", synchronizing: true } as ReturnType<Replica["sync"]>;
   expect(stepsOf({ ...voteless, sync: () => copying })).toEqual([["sync", "probing: looks for a provider"]]);
 });

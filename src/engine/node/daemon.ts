@@ -357,6 +357,12 @@ class NodeDaemon implements Daemon {
     const facts = replica.facts();
     return [
       { name: "cairn_paxos_leading", type: "gauge", help: "1 while this node leads and may decide.", samples: [{ value: facts.isSettledLeader ? 1 : 0 }] },
+      {
+        name: "cairn_paxos_voteless",
+        type: "gauge",
+        help: "1 while nobody counts the vote of this node's disk: `cairn node replace`.",
+        samples: [{ value: replica.voteless() === null ? 0 : 1 }],
+      },
       { name: "cairn_paxos_epoch", type: "gauge", help: "Elections this node knows of; even when settled.", samples: [{ value: facts.epoch }] },
       {
         name: "cairn_paxos_version",

@@ -1,6 +1,6 @@
 /**
- * What a replica still waits for, in the form of `/health` (table.md section 1.2): a synchronisation, a leader, or a person,
- * where this node's disk may not vote. Only words for what the replica says of itself.
+ * What a replica still waits for, in the form of `/health` (table.md section 1.2): a synchronisation, room, a leader, or a
+ * person, where nobody leads and this node's disk may not vote. Only words for what the replica says of itself.
  */
 import type { Missing } from "../gateway/admin.ts";
 import type { SyncStatus } from "../sync/status.ts";
@@ -18,14 +18,14 @@ const SYNC_PERCENT: Readonly<Record<SyncStatus["phase"], number>> = {
 };
 const QUORUM_PERCENT = 75;
 
-/** The step that comes next; none where the replica serves and votes. */
+/** The step that comes next; none where the replica serves. */
 export function missingOf(replica: Pick<Replica, "sync" | "facts" | "hasQuorum" | "silent" | "voteless">): Missing[] {
   const sync = replica.sync();
   if (sync.synchronizing) return [syncStep(sync)];
+  if (replica.facts().isFull) return [step("store", "space", 0, "the disk is full (STORE_FULL): this node promises and stores nothing until there is room")];
+  if (replica.hasQuorum()) return []; // without a vote of its own it serves all the same: /status and /metrics tell
   const voteless = replica.voteless();
   if (voteless !== null) return [step("store", "replace", 0, `this node has no vote: ${voteless}; \`cairn node replace\` takes in another one`)];
-  if (replica.facts().isFull) return [step("store", "space", 0, "the disk is full (STORE_FULL): this node promises and stores nothing until there is room")];
-  if (replica.hasQuorum()) return [];
   const silent = replica.silent();
   const whom = silent.length === 0 ? "" : `: no answer from ${silent.join(", ")}`;
   return [step("cluster", "quorum", QUORUM_PERCENT, `no leader with a majority behind it is known yet${whom}`)];
