@@ -14,7 +14,9 @@ const live = liveCluster(COMPILED, 120_000);
 
 /** Calls of a process: its own files, the journal and the store take turns among them. */
 const NTH = [1, 3, 4, 6, 9, 14];
-const WRITES_MAX = 200;
+const WRITES_MS = 20_000;
+const WRITES_FAST = 100;
+const PAUSE_MS = 10;
 
 test("a leader's or a follower's n-th flush fails once: it ends, nothing acknowledged is lost, and it rechecks before it serves", async () => {
   const acknowledged = new Map<string, string>();
@@ -43,11 +45,14 @@ test("a leader's or a follower's n-th flush fails once: it ends, nothing acknowl
     ];
     const node = Bun.spawn(words, { stdin: "ignore", stdout: "ignore", stderr: "pipe" });
     const errors = node.stderr.text();
-    for (let write = 0; node.exitCode === null && write < WRITES_MAX; write++) {
+    // a member that is back needs a second to lead again, and flushes little before
+    for (let write = 0, untilMs = performance.now() + WRITES_MS; node.exitCode === null && performance.now() < untilMs; write++) {
       const [key, value] = [`flush-${round}-${write}`, `${nth} of ${live.node(at).id}`];
       const answer = await fetch(`${live.node(1).admin}/kv/${key}`, { method: "PUT", body: value }).catch(() => null);
       if (answer?.status === 200) acknowledged.set(key, value);
+      if (write > WRITES_FAST) await Bun.sleep(PAUSE_MS);
     }
+    if (node.exitCode === null) node.kill("SIGKILL"); // its flush did not come: said below
     expect([nth, await node.exited, await errors]).toEqual([nth, 1, expect.stringMatching(/error\[STORE_SYNC_FAILED\]: \S+\/(store|accepts|running\.json): /)]);
     const isMarked = existsSync(join(dir, "recheck"));
     const again = live.bench.spawn("node", "run", "--dir", dir, "--no-merge", "--stdin");
