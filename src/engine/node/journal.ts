@@ -3,8 +3,9 @@
  * preallocated files, `<name>.0` and `<name>.1`. When one is long enough, all rows go to the other as its first record, and
  * on it goes there: so a flush overwrites what is there and changes no metadata. What waits while a flush runs shares the
  * next one. Opening replays the newer file. A tail that a crash tore is cut; a record that is damaged before later ones
- * is STORE_CORRUPT, and a file that was cut off STORE_TRUNCATED, for what was acknowledged on it would be forgotten. Lack of space is STORE_FULL and leaves nothing; any
- * other failed write or flush is final. One process a journal: the node's lock sees to that.
+ * is STORE_CORRUPT, and a file that was cut off STORE_TRUNCATED, for what was acknowledged on it would be forgotten. Lack of
+ * space is STORE_FULL and leaves nothing; any other failed write or flush is final. One process a journal: the node's lock
+ * sees to that.
  */
 import { closeSync, existsSync, fdatasync, fstatSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
 import { rm } from "node:fs/promises";

@@ -14,6 +14,7 @@ import { mutant } from "../base/mutant.ts";
 import { type Answer, type AnswerOf, answers, type Request, type RequestOf, refused, requests } from "../wire/messages.ts";
 import { sameBallot } from "./ballot.ts";
 import { bytesOf, serviceOf } from "./services.ts";
+import { silenceText } from "./silence.ts";
 import {
   type Call,
   type Command,
@@ -26,7 +27,6 @@ import {
   refuse,
   scopeOf,
   send,
-  silenceText,
   type Turn,
 } from "./state.ts";
 import { type View, viewAt } from "./view.ts";

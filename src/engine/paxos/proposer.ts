@@ -19,6 +19,7 @@ import { hasLagRoom, learn } from "./history.ts";
 import { entryOf } from "./records.ts";
 import { remember } from "./remembered.ts";
 import { evaluate, PROPOSAL_BYTES_MAX, serviceOf } from "./services.ts";
+import { silenceText } from "./silence.ts";
 import { fall, see } from "./standing.ts";
 import {
   type Entry,
@@ -33,7 +34,6 @@ import {
   scopeOf,
   selfOf,
   send,
-  silenceText,
   type Turn,
 } from "./state.ts";
 import { dueTrim, trimFacts } from "./trim.ts";
