@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { selfEnvironment } from "../../src/engine/node/self.ts";
 import { isAlive, type Ready, type ReadyNode, UpBench } from "../node/up-bench.ts";
+import { straceInject } from "./strace.ts";
 
 export const NODES = ["a", "b", "c"] as const;
 export type NodeName = (typeof NODES)[number];
@@ -19,18 +20,7 @@ export type Call = { readonly name: string; readonly nth: number };
 /** A warm step is asked to run again after this. */
 const GO_EVERY_MS = 100;
 
-/** Without --seccomp-bpf: with it strace 6.1 injects no signal. */
-const straceKill = ({ name, nth }: Call): string[] => [
-  "strace",
-  "-f",
-  "-qq",
-  "-o",
-  "/dev/null",
-  "-e",
-  `trace=${name}`,
-  "-e",
-  `inject=${name}:signal=SIGKILL:when=${nth}`,
-];
+const straceKill = ({ name, nth }: Call): string[] => straceInject(name, `signal=SIGKILL:when=${nth}`);
 
 type Child = Bun.Subprocess<"pipe", "pipe", number>;
 type Running = { readonly child: Child; readonly pid: number };

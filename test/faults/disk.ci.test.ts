@@ -4,6 +4,7 @@ import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { COMPILED, eventually, healthOf } from "../node/up-bench.ts";
 import { HandCluster } from "./hand-cluster.ts";
+import { straceInject } from "./strace.ts";
 
 setDefaultTimeout(120_000);
 
@@ -101,7 +102,7 @@ test("an fsync that fails once under a secondary: the node ends with STORE_SYNC_
   await cluster.add("a", "before");
   await cluster.round();
   await cluster.killNode("c");
-  const trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=2"];
+  const trace = straceInject("fdatasync", "error=EIO:when=2");
   const words = [...trace, COMPILED[0] as string, "node", "run", "--dir", cluster.node("c").dir, "--no-merge", "--stdin", "--json"];
   const node = Bun.spawn(words, { stdin: "pipe", stdout: "pipe", stderr: "ignore" });
   const said = new Response(node.stdout).text();

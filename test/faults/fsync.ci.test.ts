@@ -8,6 +8,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { liveCluster } from "../node/live-cluster.ts";
 import { COMPILED, healthOf, statusOf } from "../node/up-bench.ts";
+import { straceInject } from "./strace.ts";
 
 setDefaultTimeout(180_000);
 const live = liveCluster(COMPILED, 120_000);
@@ -25,24 +26,7 @@ test("a leader's or a follower's n-th flush fails once: it ends, nothing acknowl
     const at = round % 2 === 0 ? 0 : 2;
     const { dir } = live.node(at);
     await live.kill(at);
-    const inject = `inject=fdatasync,fsync:error=EIO:when=${nth}`;
-    const words = [
-      "strace",
-      "-f",
-      "-qq",
-      "-o",
-      "/dev/null",
-      "-e",
-      "trace=fdatasync,fsync",
-      "-e",
-      inject,
-      ...COMPILED,
-      "node",
-      "run",
-      "--dir",
-      dir,
-      "--no-merge",
-    ];
+    const words = [...straceInject("fdatasync,fsync", `error=EIO:when=${nth}`), ...COMPILED, "node", "run", "--dir", dir, "--no-merge"];
     const node = Bun.spawn(words, { stdin: "ignore", stdout: "ignore", stderr: "pipe" });
     const errors = node.stderr.text();
     // a member that is back needs a second to lead again, and flushes little before

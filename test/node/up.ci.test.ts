@@ -6,6 +6,7 @@ import { bundleOf } from "../../src/engine/log/entry.ts";
 import { leafHashes } from "../../src/engine/log/merkle.ts";
 import { parseVkey } from "../../src/engine/log/note.ts";
 import { openProof, parseProof } from "../../src/engine/log/proof-file.ts";
+import { straceInject } from "../faults/strace.ts";
 import { COMPILED, eventually, isAlive, type Ready, UpBench } from "./up-bench.ts";
 
 setDefaultTimeout(60_000);
@@ -65,7 +66,7 @@ test("with one secondary dead the log goes on, and the dead one catches up when 
 test("a failed fsync stops the node with its code, and nothing more is promised", async () => {
   await using bench = await UpBench.open(COMPILED);
   expect((await bench.run("up", "--data", bench.data, "--nodes", "1", "--no-merge", "--run", "true")).status).toBe(0);
-  const trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=3+"];
+  const trace = straceInject("fdatasync", "error=EIO:when=3+");
   await using traced = await UpBench.open([...trace, ...COMPILED]);
   const child = traced.spawn("node", "run", "--dir", `${bench.data}/a`, "--no-merge", "--json");
   const lines = child.stdout.pipeThrough(new TextDecoderStream()).getReader();

@@ -15,21 +15,15 @@ describe("seeds of synchronisation", () => {
     expect(copies).toBeGreaterThan(SEEDS);
   }, 120_000);
 
-  test("a store that was cleared waits for no majority that had what it lost: seed 4355", () => {
-    expect(runSyncSeed(4_355).violation).toBeNull();
-  }, 60_000);
-
-  test("nothing is trimmed between the hold of a resumed copy and its snapshot: seed 5216", () => {
-    expect(runSyncSeed(5_216).violation).toBeNull();
-  }, 60_000);
-
-  test("a newer snapshot is sent once the requester stands at that one: seed 5764", () => {
-    expect(runSyncSeed(5_764).violation).toBeNull();
-  }, 60_000);
-
-  test("a vote that is under way throughout a sync is not forgotten by its end: seed 6149", () => {
-    expect(runSyncSeed(6_149).violation).toBeNull();
-  }, 60_000);
+  for (const [seed, what] of [
+    [4_355, "a store that was cleared waits for no majority that had what it lost"],
+    [5_216, "nothing is trimmed between the hold of a resumed copy and its snapshot"],
+    [5_764, "a newer snapshot is sent once the requester stands at that one"],
+    [6_149, "a vote that is under way throughout a sync is not forgotten by its end"],
+  ] as const)
+    test(`${what}: seed ${seed}`, () => {
+      expect(runSyncSeed(seed).violation).toBeNull();
+    }, 60_000);
 
   test("one seed twice is one run", () => {
     const [one, other] = [runSyncSeed(5), runSyncSeed(5)];
