@@ -274,7 +274,7 @@ export type ReplicaFacts = {
 };
 
 export function factsOf(state: PaxosState, upMs: number): ReplicaFacts {
-  const { phase, leader, epoch, first, last, applied, mustSync, isRegressed, isFull, isInDoubt } = state;
+  const { phase, leader, epoch, first, last, applied, mustSync, isRegressed, isFull } = state;
   return {
     phase,
     leader,
@@ -286,7 +286,7 @@ export function factsOf(state: PaxosState, upMs: number): ReplicaFacts {
     isTrimming: trimInFlight(state),
     mustSync,
     isRegressed,
-    isFull: isFull || isInDoubt,
+    isFull,
   };
 }
 
