@@ -1,7 +1,7 @@
 /**
  * The databases of a node's folder, opened for reading beside whoever else has them open: LMDB orders the processes, and a
- * snapshot is the state of one moment; of the journal `accepts` it is what was whole when it was read. Says which folders are meant by a path, a node's name, or nothing. Never makes a
- * store where there is none.
+ * snapshot is the state of one moment; of the journal `accepts` it is what was whole when it was read. Says which folders are
+ * meant by a path, a node's name, or nothing. Never makes a store where there is none.
  */
 import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";

@@ -5,8 +5,8 @@
  */
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { concatBytes } from "../base/bytes.ts";
 import type { Db } from "../base/effects.ts";
+import { keyBehind } from "../store/keys.ts";
 import type { Disk } from "./disk.ts";
 
 const MARK_FILE = "recheck";
@@ -45,5 +45,5 @@ function readPage(disk: Pick<Disk, "snapshot">, db: Db, from: Uint8Array): { rea
     last = key;
     count++;
   }
-  return { count, next: count < PAGE_COUNT ? null : concatBytes(last, Uint8Array.of(0)) };
+  return { count, next: count < PAGE_COUNT ? null : keyBehind(last) };
 }
